@@ -1,0 +1,128 @@
+//! What two nodes say to each other in a work session (ALPN `glean/work/1`), one frame per message.
+//!
+//! ```text
+//! requester                                   provider
+//!   Open(agreement) ─────────────────────────>            checks the channel on the ledger
+//!                   <───────────────────────── Agreed     countersigned
+//!   Slice 0, Slice 1 ────────────────────────>            runs 0, may run 1, holds 1 back until 0 is paid
+//!                   <───────────────────────── Done 0     results and one receipt
+//!   Pay(voucher)    ─────────────────────────>            after its own checks
+//!                   <───────────────────────── Done 1
+//! ```
+//!
+//! Every message may be sent again after a reconnect; both sides treat a repeat as already done.
+
+use glean_types::params::{FRAME_MAX, SLICE_TASKS_MAX};
+use glean_types::{
+    Agreement, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode, encode,
+};
+use serde::{Deserialize, Serialize};
+
+/// One message of a work session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkMsg {
+    /// Requester: the channel is open on the ledger, these are the terms.
+    Open(Signed<Agreement>),
+    /// Provider: agreed; the same agreement under the provider's signature.
+    Agreed(Signed<Agreement>),
+    /// Requester: please run these.
+    Slice(Box<SliceMsg>),
+    /// Provider: the answers.
+    Done(Box<SliceDoneMsg>),
+    /// Requester: paid up to here.
+    Pay(Signed<Voucher>),
+    /// Requester: no longer wanted (cancelled, or done elsewhere). Work already delivered is still paid.
+    Drop {
+        /// The channel.
+        channel: ChannelId,
+        /// The slice.
+        slice: u64,
+    },
+    /// Provider: no, and why.
+    Refused {
+        /// The channel.
+        channel: ChannelId,
+        /// The slice, or the agreement itself.
+        slice: Option<u64>,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Tasks for one provider, answered by one receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceMsg {
+    /// The channel it is paid from.
+    pub channel: ChannelId,
+    /// Its number within the channel, from 0, without gaps.
+    pub slice: u64,
+    /// The job, signed by the requester.
+    pub job: Signed<Job>,
+    /// What to run.
+    pub specs: Vec<TaskSpec>,
+}
+
+/// A provider's answer to one slice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceDoneMsg {
+    /// The provider's word on the results, one receipt for all.
+    pub receipt: Signed<Receipt>,
+    /// The results, in the slice's order.
+    pub results: Vec<TaskResult>,
+}
+
+/// Why a provider says no. An answer to a peer: it holds nothing private.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The owner is using the machine, or it is shutting down.
+    #[error("not lending now")]
+    NotLending,
+    /// All slots and the queue are full.
+    #[error("busy")]
+    Busy,
+    /// The signature is not the requester's.
+    #[error("bad signature")]
+    BadSignature,
+    /// No such channel, or it does not pay this machine.
+    #[error("channel not found on the ledger, closing, or for another provider")]
+    BadChannel,
+    /// The price is not the one offered.
+    #[error("price below the offer")]
+    PriceTooLow,
+    /// The deposit left does not cover the slice.
+    #[error("deposit too small for this slice")]
+    DepositTooSmall,
+    /// Over the machine's limits (memory, class, count of tasks).
+    #[error("needs more than this machine offers")]
+    TooLarge,
+    /// The slice's number is not the next one.
+    #[error("slice out of order: expected {expected}")]
+    OutOfOrder {
+        /// The number it waits for.
+        expected: u64,
+    },
+    /// Program or input could not be fetched or was refused by the virtual machine.
+    #[error("program or input unusable: {0}")]
+    Unusable(String),
+    /// Its worker could not give a verdict (host memory, wall clock).
+    #[error("no verdict: {0}")]
+    NoVerdict(String),
+}
+
+impl WorkMsg {
+    /// The frame to send.
+    pub fn to_frame(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a peer's frame. Counts are checked here, meanings by whoever handles the message.
+    pub fn from_frame(frame: &[u8]) -> Result<WorkMsg, DecodeError> {
+        let message: WorkMsg = decode(frame, FRAME_MAX)?;
+        let tasks = match &message {
+            WorkMsg::Slice(slice) => slice.specs.len(),
+            WorkMsg::Done(done) => done.results.len(),
+            _ => 0,
+        };
+        if tasks > SLICE_TASKS_MAX { Err(DecodeError::Malformed) } else { Ok(message) }
+    }
+}
