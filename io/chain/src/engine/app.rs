@@ -1,0 +1,185 @@
+//! What the engine asks of us: a block to propose, a verdict on a proposed block, and what to do with a final
+//! one. The answers come from [`Keeper`]; this file only speaks the engine's language.
+//!
+//! What must stay true:
+//! - a proposal waits for work, so an idle chain writes nothing;
+//! - a block is executed on its own parent, final or not: `ready` walks back to the first ancestor whose state
+//!   is known and executes forward (after a restart nothing unfinalised is known);
+//! - a final block is acknowledged only after its redb transaction was fsynced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use commonware_actor::Feedback;
+use commonware_consensus::marshal::Update;
+use commonware_consensus::marshal::ancestry::Ancestry;
+use commonware_consensus::simplex::types::Context;
+use commonware_consensus::{Application, Reporter};
+use commonware_cryptography::{Digested, Digestible};
+use commonware_runtime::tokio::Context as Runtime;
+use commonware_runtime::{Spawner, Supervisor};
+use commonware_utils::Acknowledgement;
+use commonware_utils::acknowledgement::Exact;
+use futures::StreamExt;
+use tokio::sync::{mpsc, watch};
+
+use super::codec::Digest;
+use super::committee::{PublicKey, Scheme};
+use crate::block::SealedBlock;
+use crate::keeper::Keeper;
+
+/// A final block on its way to disk, with the promise to answer the engine.
+pub(super) type Final = (Arc<SealedBlock>, Exact);
+
+/// The application handed to the engine.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) keeper: Arc<Keeper>,
+    /// How long a proposal may wait for work before an empty block is due; `None`: for ever.
+    pub(super) heartbeat: Option<Duration>,
+    /// Turns true when the engine first asks for a proposal: it is past recovery.
+    pub(super) asked: watch::Sender<bool>,
+    /// The queue to the thread that writes final blocks.
+    pub(super) finals: mpsc::UnboundedSender<Final>,
+}
+
+impl App {
+    /// Makes the state after `tip` known, executing unknown ancestors oldest first.
+    async fn ready(
+        &self,
+        runtime: &Runtime,
+        tip: Arc<SealedBlock>,
+        mut ancestry: impl Ancestry<SealedBlock>,
+    ) -> Result<(), String> {
+        let mut missing = Vec::new();
+        let mut block = tip;
+        while !self.keeper.knows(block.hash()) {
+            missing.push(block);
+            block = match ancestry.next().await {
+                Some(parent) => parent.inner_shared(),
+                None => return Err("ancestry ended before a known state".into()),
+            };
+        }
+        for block in missing.into_iter().rev() {
+            self.execute(runtime, block).await?;
+        }
+        Ok(())
+    }
+
+    /// Executes one block whose parent's state is known, off the engine's own threads.
+    async fn execute(&self, runtime: &Runtime, block: Arc<SealedBlock>) -> Result<(), String> {
+        let keeper = self.keeper.clone();
+        blocking(runtime, move || keeper.execute(block))
+            .await
+            .ok_or_else(|| "stopping".to_string())?
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Runs `work` where it may take milliseconds without holding up votes.
+async fn blocking<T: Send + 'static>(
+    runtime: &Runtime,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let task = runtime.child("execute").shared(true);
+    task.spawn(|_| async move { work() }).await.ok()
+}
+
+impl Application<Runtime> for App {
+    type SigningScheme = Scheme;
+    type Context = Context<Digest, PublicKey>;
+    type Block = SealedBlock;
+    type Input = ();
+
+    async fn propose(
+        &mut self,
+        (runtime, _): (Runtime, Self::Context),
+        mut ancestry: impl Ancestry<SealedBlock>,
+        (): (),
+    ) -> Option<Digested<SealedBlock>> {
+        self.asked.send_replace(true);
+        let parent = ancestry.next().await?.inner_shared();
+        if let Err(reason) = self.ready(&runtime, parent.clone(), ancestry).await {
+            tracing::warn!(number = parent.number(), reason, "no proposal");
+            return None;
+        }
+        loop {
+            let worked = self.keeper.wait_for_work(self.heartbeat).await;
+            let (keeper, on) = (self.keeper.clone(), parent.clone());
+            let built = blocking(&runtime, move || keeper.build(&on)).await?;
+            match built {
+                Ok(block) if worked && block.body().transactions.is_empty() => {
+                    // Everything in the pool waits for a gap in its nonces: not work yet.
+                    self.keeper.rest();
+                }
+                Ok(block) => {
+                    let digest = block.digest();
+                    return Some(Digested::precomputed(block, digest));
+                }
+                Err(error) => {
+                    self.keeper.fail(format!("cannot build a block: {error}"));
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    async fn verify(
+        &mut self,
+        (runtime, _): (Runtime, Self::Context),
+        mut ancestry: impl Ancestry<SealedBlock>,
+    ) -> bool {
+        let (Some(block), Some(parent)) = (ancestry.next().await, ancestry.next().await) else {
+            return false;
+        };
+        let (block, parent) = (block.inner_shared(), parent.inner_shared());
+        if let Err(reason) = self.ready(&runtime, parent, ancestry).await {
+            tracing::warn!(number = block.number(), reason, "cannot verify on this parent");
+            return false;
+        }
+        match self.execute(&runtime, block.clone()).await {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!(number = block.number(), reason, "proposed block is invalid");
+                false
+            }
+        }
+    }
+}
+
+impl Reporter for App {
+    type Activity = Update<SealedBlock>;
+
+    fn report(&mut self, update: Update<SealedBlock>) -> Feedback {
+        if let Update::Block(block, ack) = update
+            && let Err(unsent) = self.finals.send((block.inner_shared(), ack))
+        {
+            // The writer has stopped; dropping the acknowledgement stops the engine too.
+            drop(unsent);
+            return Feedback::Closed;
+        }
+        Feedback::Ok
+    }
+}
+
+/// Writes final blocks in order until the queue closes or a write fails.
+///
+/// After a failure nothing more is acknowledged: the engine keeps the block and hands it over again at the
+/// next start.
+pub(super) fn write_finals(
+    keeper: &Keeper,
+    mut finals: mpsc::UnboundedReceiver<Final>,
+    height: &watch::Sender<u64>,
+) {
+    while let Some((block, ack)) = finals.blocking_recv() {
+        if let Err(error) = keeper.finalize(&block) {
+            keeper.fail(error.to_string());
+            // Keep the promise unanswered but alive until the engine is stopped.
+            while finals.blocking_recv().is_some() {}
+            drop(ack);
+            return;
+        }
+        ack.acknowledge();
+        height.send_replace(block.number());
+    }
+}

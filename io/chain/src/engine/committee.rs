@@ -1,0 +1,96 @@
+//! Who votes, epoch by epoch.
+//!
+//! A consensus_epoch is a fixed run of blocks with one committee. Today every epoch has the one validator that
+//! keeps the ledger; growing means that [`Committee::at`] reads the members from the staking contract at the
+//! epoch's first block, and nothing else in this crate changes.
+//!
+//! Votes are secp256r1 signatures: attributable, and the EVM verifies them cheaply (P256VERIFY), so a future
+//! contract can slash a double vote without a new precompile.
+
+use std::sync::Arc;
+
+use commonware_codec::{DecodeExt, Encode};
+use commonware_consensus::simplex::scheme::secp256r1;
+use commonware_consensus::types::Epoch;
+use commonware_cryptography::Signer;
+use commonware_cryptography::certificate::{Provider, Scoped};
+use commonware_cryptography::secp256r1::standard::PrivateKey;
+use commonware_math::algebra::Random;
+use commonware_utils::ordered::BiMap;
+
+/// A validator's public key; also its identity on the validators' network.
+pub(super) type PublicKey = commonware_cryptography::secp256r1::standard::PublicKey;
+
+/// How votes are signed and certificates checked.
+pub(super) type Scheme = secp256r1::Scheme<PublicKey>;
+
+/// Separates our votes from every other use of the key.
+const NAMESPACE: &[u8] = b"gleaner/ledger/1";
+
+/// The committees of all epochs, and our own key in them.
+#[derive(Clone)]
+pub(super) struct Committee {
+    key: PrivateKey,
+}
+
+impl Committee {
+    /// The committee in which only `key` votes.
+    pub(super) fn of_one(key: PrivateKey) -> Self {
+        Self { key }
+    }
+
+    /// Our identity.
+    pub(super) fn me(&self) -> PublicKey {
+        self.key.public_key()
+    }
+
+    /// Our signing key.
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
+    /// The members of an epoch: identity and voting key of each.
+    pub(super) fn at(&self, _epoch: Epoch) -> Vec<PublicKey> {
+        vec![self.me()]
+    }
+
+    /// The signing scheme of an epoch: a signer where we are a member, else a verifier.
+    pub(super) fn scheme(&self, epoch: Epoch) -> Scheme {
+        let members: BiMap<PublicKey, PublicKey> = self
+            .at(epoch)
+            .into_iter()
+            .map(|member| (member.clone(), member))
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("members of an epoch are distinct");
+        Scheme::signer(NAMESPACE, members.clone(), self.key.clone())
+            .unwrap_or_else(|| Scheme::verifier(NAMESPACE, members))
+    }
+}
+
+impl Provider for Committee {
+    type Scope = Epoch;
+    type Scheme = Scheme;
+
+    fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
+        Some(Scoped::scheme(Arc::new(self.scheme(epoch))))
+    }
+}
+
+/// Reads a validator's secret; `None` when the bytes are not a scalar of the curve.
+pub(super) fn decode_key(secret: &[u8; 32]) -> Option<PrivateKey> {
+    PrivateKey::decode(&secret[..]).ok()
+}
+
+/// The public half of a validator's secret, compressed.
+pub(crate) fn public_key(secret: &[u8; 32]) -> Option<Vec<u8>> {
+    decode_key(secret).map(|key| key.public_key().encode().to_vec())
+}
+
+/// A new validator secret from the system's randomness.
+pub(crate) fn new_secret() -> [u8; 32] {
+    let key = PrivateKey::random(commonware_utils::sys_rng());
+    let mut secret = [0u8; 32];
+    secret.copy_from_slice(&key.encode());
+    secret
+}
