@@ -1,1 +1,45 @@
-//! stub
+//! The network of a Gleaner node: who is reached, by which key, with which limits.
+//!
+//! Everything travels over QUIC connections dialled by public key ([`Net`]). On top of that there are
+//! four protocols, each with its own name ([`Alpn`]): **work** sessions between a requester and a
+//! provider, **rpc** (one question, one answer), the offer **index**, and content-addressed **blobs**.
+//! The payload bytes mean nothing here: this crate touches the world and decides nothing.
+//!
+//! What must stay true:
+//!
+//! 1. Nobody is contacted unless the caller named them: no default relays, no public lookup services,
+//!    no port mapping. With no internet everything still works between addresses that are given.
+//! 2. Whoever answers holds the private key of the [`NodeId`](glean_types::NodeId) that was dialled.
+//! 3. Every byte a stranger can make us keep is bounded: connections, sessions, streams, message sizes,
+//!    half-read messages in time ([`NetLimits`]). A refused peer is told why.
+//! 4. Content is checked against its hash before anyone sees it, and half-fetched content is kept
+//!    ([`Blobs`]).
+//! 5. An offer is validated before it is kept, and kept before it is forwarded ([`index`]).
+
+mod address;
+mod blobs;
+mod bucket;
+mod errors;
+mod gate;
+pub mod index;
+mod index_node;
+mod limits;
+mod net;
+mod relay;
+mod session;
+mod stats;
+pub mod text;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use address::{AddressBook, ParsePeerError, PeerAddr};
+pub use blobs::{BlobError, Blobs, BlobsAt, Cause, FetchError, Progress, ProviderFailure};
+pub use bucket::{Bucket, Buckets, Rate};
+pub use errors::{BindError, DialError, RequestError, SessionError};
+//pub use index_node::{IndexError, IndexNode, Validate, publish, query};
+pub use limits::NetLimits;
+pub use net::{Admit, Alpn, Incoming, Net, NetConfig, ReplySender};
+//pub use relay::{Relay, RelayConfig, RelayError};
+pub use session::{Receiver, Sender, Session};
+pub use stats::NetStats;

@@ -1,0 +1,68 @@
+//! How much of this machine a stranger may use.
+
+use std::time::Duration;
+
+/// The limits of one endpoint. The defaults suit a node that shares a home machine.
+#[derive(Debug, Clone)]
+pub struct NetLimits {
+    /// Live incoming connections, all peers together.
+    pub connections_max: usize,
+    /// Live incoming connections of one peer. One per protocol is normal use; more is a peer that lost
+    /// some and does not know it yet.
+    pub connections_per_peer_max: usize,
+    /// Handshakes in progress. Half of them makes us ask newcomers to prove their address first.
+    pub handshakes_max: usize,
+    /// Open streams on one connection: questions in flight, sessions, blob requests.
+    pub streams_per_connection_max: u32,
+    /// Work sessions of one peer.
+    pub sessions_per_peer_max: usize,
+    /// Largest message of a work session.
+    pub frame_bytes_max: usize,
+    /// Largest rpc or index request.
+    pub request_bytes_max: usize,
+    /// Unread bytes we hold for one connection, all its streams together.
+    pub unread_bytes_max: u32,
+    /// Requests one peer may make on the rpc and index protocols, each.
+    pub requests_per_second: u32,
+    /// Requests one peer may save up.
+    pub requests_burst: u32,
+    /// Requests waiting for this node to take them.
+    pub backlog_max: usize,
+    /// A message that began must be complete within this; a message that is sent must be taken within this.
+    pub message_timeout: Duration,
+    /// A connection must be established within this.
+    pub dial_timeout: Duration,
+    /// A silent peer is gone after this. Long, because a machine whose cores are busy with tasks can be
+    /// silent for half a minute and still be honest.
+    pub silence_timeout: Duration,
+    /// An incoming connection without any open stream is closed after this.
+    pub unused_timeout: Duration,
+    /// Blob bytes per second sent to one peer; 0 is no limit.
+    pub blob_bytes_per_second: u64,
+    /// Blob requests served at once, all peers together.
+    pub blob_requests_max: usize,
+}
+
+impl Default for NetLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            connections_per_peer_max: 8,
+            handshakes_max: 256,
+            streams_per_connection_max: 256,
+            sessions_per_peer_max: 8,
+            frame_bytes_max: 4 << 20,
+            request_bytes_max: 1 << 20,
+            unread_bytes_max: 16 << 20,
+            requests_per_second: 2_000,
+            requests_burst: 4_000,
+            backlog_max: 1024,
+            message_timeout: Duration::from_secs(30),
+            dial_timeout: Duration::from_secs(15),
+            silence_timeout: Duration::from_secs(75),
+            unused_timeout: Duration::from_secs(300),
+            blob_bytes_per_second: 0,
+            blob_requests_max: 256,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The endpoint: one key, one set of sockets, connections by protocol and peer.
+//!
+//! Outgoing connections are kept and shared, one per peer and protocol: the first caller dials, the
+//! others wait for it, and a dead connection is replaced at the next use. Incoming ones pass the gate
+//! (room, admission), then their streams are read under the limits and handed out by [`Net::accept`].
+
+mod incoming;
+mod pool;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use glean_types::NodeId;
+use iroh::endpoint::{IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadToEndError, VarInt, presets};
+use iroh::{Endpoint, RelayMode, SecretKey};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+
+pub use self::incoming::{Incoming, ReplySender};
+pub(crate) use self::pool::Pool;
+use crate::address::{AddressBook, PeerAddr, parse_relay};
+use crate::blobs::{Blobs, BlobsAt};
+use crate::errors::{BindError, Broken, RequestError};
+use crate::gate::Gate;
+use crate::limits::NetLimits;
+use crate::session::{Session, Shared};
+use crate::stats::{Counters, NetStats};
+use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
+
+/// Peers whose addresses are remembered.
+const ADDRESS_BOOK_PEERS: usize = 65_536;
+
+/// The protocols a node speaks. Each has its own connections, so that a flood on one cannot hold up
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Alpn {
+    /// Long sessions between requester and provider.
+    Work,
+    /// Offers: published to and queried from index nodes.
+    Index,
+    /// One question, one answer: the ledger, status.
+    Rpc,
+    /// Content by its hash.
+    Blobs,
+}
+
+impl Alpn {
+    const ALL: [Alpn; 4] = [Alpn::Work, Alpn::Index, Alpn::Rpc, Alpn::Blobs];
+
+    /// The name that is agreed in the handshake.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Alpn::Work => b"glean/work/1",
+            Alpn::Index => b"glean/index/1",
+            Alpn::Rpc => b"glean/rpc/1",
+            Alpn::Blobs => iroh_blobs::ALPN,
+        }
+    }
+
+    fn of(name: &[u8]) -> Option<Alpn> {
+        Self::ALL.into_iter().find(|alpn| alpn.name() == name)
+    }
+}
+
+/// Whether a peer may speak a protocol with this node. A private network admits its members only.
+pub type Admit = Arc<dyn Fn(NodeId, Alpn) -> bool + Send + Sync>;
+
+/// What an endpoint is made of.
+#[derive(Clone)]
+pub struct NetConfig {
+    /// The node's private key (ed25519).
+    pub secret: [u8; 32],
+    /// Where to listen: at most one IPv4 and one IPv6 address. Port 0 takes a free one; empty is all
+    /// interfaces.
+    pub bind: Vec<SocketAddr>,
+    /// Relays to be reachable through; none means direct connections only.
+    pub relays: Vec<String>,
+    /// How much strangers may use.
+    pub limits: NetLimits,
+    /// Where content is kept, if any is kept or served.
+    pub blobs: BlobsAt,
+    /// Who is let in; without it, everyone within the limits.
+    pub admit: Option<Admit>,
+}
+
+impl NetConfig {
+    /// An endpoint with this key on all interfaces, with no relay and no content.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self {
+            secret,
+            bind: Vec::new(),
+            relays: Vec::new(),
+            limits: NetLimits::default(),
+            blobs: BlobsAt::Nowhere,
+            admit: None,
+        }
+    }
+}
+
+impl fmt::Debug for NetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key stays out of logs.
+        f.debug_struct("NetConfig")
+            .field("bind", &self.bind)
+            .field("relays", &self.relays)
+            .field("limits", &self.limits)
+            .field("blobs", &self.blobs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node's place on the network. Cheap to clone; all clones are the same place.
+#[derive(Clone)]
+pub struct Net {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    endpoint: Endpoint,
+    pool: Pool,
+    limits: NetLimits,
+    counters: Arc<Counters>,
+    blobs: Option<Blobs>,
+    arrivals: Mutex<mpsc::Receiver<Incoming>>,
+    door: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Net {
+    /// Opens the sockets and starts letting peers in.
+    pub async fn bind(config: NetConfig) -> Result<Net, BindError> {
+        let counters = Arc::new(Counters::default());
+        let endpoint = bind_endpoint(&config).await?;
+        let pool = Pool::new(endpoint.clone(), AddressBook::new(ADDRESS_BOOK_PEERS), config.limits.dial_timeout, counters.clone());
+        let blobs = Blobs::open(&config.blobs, pool.clone(), &config.limits, counters.clone()).await;
+        let blobs = match blobs {
+            Ok(blobs) => blobs,
+            Err(e) => {
+                endpoint.close().await;
+                return Err(BindError::Blobs(e));
+            }
+        };
+        let (sender, arrivals) = mpsc::channel(config.limits.backlog_max);
+        let door = incoming::Door {
+            endpoint: endpoint.clone(),
+            gate: Gate::new(&config.limits, counters.clone()),
+            limits: config.limits.clone(),
+            counters: counters.clone(),
+            admit: config.admit,
+            blobs: blobs.clone(),
+            arrivals: sender,
+        };
+        let door = tokio::spawn(door.run());
+        let inner = Inner {
+            endpoint,
+            pool,
+            limits: config.limits,
+            counters,
+            blobs,
+            arrivals: Mutex::new(arrivals),
+            door: std::sync::Mutex::new(Some(door)),
+        };
+        Ok(Net { inner: Arc::new(inner) })
+    }
+
+    /// This node's public key.
+    pub fn id(&self) -> NodeId {
+        NodeId(*self.inner.endpoint.id().as_bytes())
+    }
+
+    /// How this node can be reached, as far as it knows now.
+    pub fn addr(&self) -> PeerAddr {
+        PeerAddr::from_iroh(&self.inner.endpoint.addr())
+    }
+
+    /// Waits until one of the configured relays answers. Never returns while none does.
+    pub async fn online(&self) {
+        self.inner.endpoint.online().await;
+    }
+
+    /// Remembers where a peer is. Whether it is really there shows when it is dialled.
+    pub fn add_peer(&self, peer: PeerAddr) {
+        self.inner.pool.book.add(peer);
+    }
+
+    /// The content this node keeps, if it was configured to keep any.
+    pub fn blobs(&self) -> Option<&Blobs> {
+        self.inner.blobs.as_ref()
+    }
+
+    /// A reading of the counters.
+    pub fn stats(&self) -> NetStats {
+        self.inner.counters.read()
+    }
+
+    /// The next session or request of a peer; nothing once the network is closed.
+    pub async fn accept(&self) -> Option<Incoming> {
+        self.inner.arrivals.lock().await.recv().await
+    }
+
+    /// Opens a work session. The peer may still refuse it, which the first `recv` tells.
+    pub async fn open_work(&self, peer: NodeId) -> Result<Session, RequestError> {
+        let (connection, mut stream) = self.open_stream(peer, Alpn::Work).await?;
+        // The peer sees a stream only once something was written to it.
+        stream.0.write_all(&[SESSION_VERSION]).await.map_err(Broken::from)?;
+        let counters = self.inner.counters.clone();
+        let shared = Shared { peer, counters, _connection: connection, _slot: None, _in_use: Arc::default() };
+        Ok(Session::new(stream, &self.inner.limits, shared))
+    }
+
+    async fn open_stream(&self, peer: NodeId, alpn: Alpn) -> Result<pool::OpenStream, RequestError> {
+        let connection = self.inner.pool.connect(peer, alpn).await?;
+        match connection.open_bi().await.map_err(Broken::from) {
+            Ok(stream) => Ok((connection, stream)),
+            Err(Broken::Unused) => {
+                let connection = self.inner.pool.connect(peer, alpn).await?;
+                let stream = connection.open_bi().await.map_err(Broken::from)?;
+                Ok((connection, stream))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// One question and its answer of at most `answer_bytes_max`, within `patience` in all.
+    pub async fn request(
+        &self,
+        peer: NodeId,
+        alpn: Alpn,
+        request: &[u8],
+        answer_bytes_max: usize,
+        patience: Duration,
+    ) -> Result<Bytes, RequestError> {
+        self.inner.counters.requests_made.one();
+        let asking = async {
+            match self.ask(peer, alpn, request, answer_bytes_max).await {
+                Err(Unasked::Broken(Broken::Unused)) => self.ask(peer, alpn, request, answer_bytes_max).await,
+                answer => answer,
+            }
+        };
+        match tokio::time::timeout(patience, asking).await {
+            Ok(answer) => answer.map_err(RequestError::from),
+            Err(_) => Err(RequestError::TimedOut { after_ms: patience.as_millis() as u64 }),
+        }
+    }
+
+    async fn ask(&self, peer: NodeId, alpn: Alpn, request: &[u8], answer_bytes_max: usize) -> Result<Bytes, Unasked> {
+        let connection = self.inner.pool.connect(peer, alpn).await.map_err(RequestError::from)?;
+        let (mut send, mut recv) = connection.open_bi().await.map_err(Broken::from)?;
+        send.write_all(request).await.map_err(Broken::from)?;
+        // Fails only for a stream that the peer has already stopped, which the answer tells.
+        let _ = send.finish();
+        let mut answer = match recv.read_to_end(answer_bytes_max.saturating_add(1)).await {
+            Ok(answer) => Bytes::from(answer),
+            Err(ReadToEndError::Read(e)) => return Err(Broken::from(e).into()),
+            Err(ReadToEndError::TooLong) => {
+                let _ = recv.stop(Refusal::TooLarge.code());
+                return Err(RequestError::TooLarge { limit: answer_bytes_max }.into());
+            }
+        };
+        let refused = |reason| Err(RequestError::Refused { reason }.into());
+        match answer.first() {
+            Some(&REPLY_OK) => Ok(answer.split_off(1)),
+            Some(&REPLY_REFUSED) => refused(readable(&answer[1..])),
+            _ => refused(Refusal::Protocol.text().to_owned()),
+        }
+    }
+
+    /// Says goodbye to all peers and closes the store. Without it peers wait for a timeout.
+    pub async fn close(&self) {
+        self.inner.endpoint.close().await;
+        let door = self.inner.door.lock().expect("no panic while taking").take();
+        if let Some(door) = door {
+            // The door ends by itself once the endpoint is closed; a panic in it has been reported there.
+            let _ = door.await;
+        }
+        if let Some(blobs) = &self.inner.blobs {
+            blobs.shutdown().await;
+        }
+    }
+}
+
+/// Why asking failed: for good, or in a way that may be worth a second try.
+enum Unasked {
+    Request(RequestError),
+    Broken(Broken),
+}
+
+impl From<RequestError> for Unasked {
+    fn from(e: RequestError) -> Self {
+        Self::Request(e)
+    }
+}
+
+impl From<Broken> for Unasked {
+    fn from(e: Broken) -> Self {
+        Self::Broken(e)
+    }
+}
+
+impl From<Unasked> for RequestError {
+    fn from(e: Unasked) -> Self {
+        match e {
+            Unasked::Request(e) => e,
+            Unasked::Broken(e) => e.into(),
+        }
+    }
+}
+
+async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
+    let listen_failed = |source: Box<dyn std::error::Error + Send + Sync>| BindError::Listen { addrs: config.bind.clone(), source };
+    let mut relays = Vec::new();
+    for url in &config.relays {
+        let relay = parse_relay(url).map_err(|source| BindError::Relay { url: url.clone(), source })?;
+        relays.push(relay);
+    }
+    let relay_mode = if relays.is_empty() { RelayMode::Disabled } else { RelayMode::custom(relays) };
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(&config.secret))
+        .alpns(Alpn::ALL.iter().map(|alpn| alpn.name().to_vec()).collect())
+        .relay_mode(relay_mode)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .transport_config(transport_config(&config.limits));
+    if !config.bind.is_empty() {
+        builder = builder.clear_ip_transports();
+    }
+    for addr in &config.bind {
+        builder = builder.bind_addr(*addr).map_err(|e| listen_failed(Box::new(e)))?;
+    }
+    builder.bind().await.map_err(|e| listen_failed(Box::new(e)))
+}
+
+/// Windows of single streams stay at the transport's default: larger ones break connections that lose
+/// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
+fn transport_config(limits: &NetLimits) -> QuicTransportConfig {
+    let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
+    QuicTransportConfig::builder()
+        .max_idle_timeout(Some(silence))
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(limits.unread_bytes_max))
+        .datagram_receive_buffer_size(None)
+        .build()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The way in: handshake, gate, and the reading of what peers begin.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use glean_types::NodeId;
+use iroh::Endpoint;
+use iroh::endpoint::{Connection, ReadToEndError, RecvStream, SendStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{Admit, Alpn};
+use crate::blobs::Blobs;
+use crate::bucket::{Buckets, Rate};
+use crate::errors::{Broken, RequestError};
+use crate::gate::{Gate, Slot};
+use crate::limits::NetLimits;
+use crate::session::{Session, Shared};
+use crate::stats::Counters;
+use crate::wire::{REASON_BYTES_MAX, REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION};
+
+/// Something a peer began.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A work session.
+    Work(Session),
+    /// A question.
+    Rpc {
+        /// Who asks.
+        peer: NodeId,
+        /// The question.
+        request: Bytes,
+        /// Where the answer goes.
+        reply: ReplySender,
+    },
+    /// An offer or a query of offers.
+    Index {
+        /// Who asks.
+        peer: NodeId,
+        /// The message.
+        request: Bytes,
+        /// Where the answer goes.
+        reply: ReplySender,
+    },
+}
+
+/// The one answer to a request. Dropped unused, it tells the peer that there is none.
+#[derive(Debug)]
+pub struct ReplySender {
+    stream: Option<SendStream>,
+    patience: Duration,
+    _in_use: Arc<()>,
+}
+
+impl ReplySender {
+    /// Answers. Returns once the transport has taken the answer.
+    pub async fn send(self, answer: &[u8]) -> Result<(), RequestError> {
+        self.write(REPLY_OK, answer).await
+    }
+
+    /// Says no, and why.
+    pub async fn refuse(self, reason: &str) -> Result<(), RequestError> {
+        let reason = reason.as_bytes();
+        self.write(REPLY_REFUSED, &reason[..reason.len().min(REASON_BYTES_MAX)]).await
+    }
+
+    async fn write(mut self, kind: u8, body: &[u8]) -> Result<(), RequestError> {
+        let mut stream = self.stream.take().expect("taken only here, which consumes the sender");
+        let mut bytes = Vec::with_capacity(1 + body.len());
+        bytes.push(kind);
+        bytes.extend_from_slice(body);
+        match timeout(self.patience, stream.write_all(&bytes)).await {
+            Ok(Ok(())) => {
+                // Fails only if the peer no longer wants the answer.
+                let _ = stream.finish();
+                Ok(())
+            }
+            Ok(Err(e)) => Err(Broken::from(e).into()),
+            Err(_) => {
+                let _ = stream.reset(Refusal::Stalled.code());
+                Err(RequestError::TimedOut { after_ms: self.patience.as_millis() as u64 })
+            }
+        }
+    }
+}
+
+impl Drop for ReplySender {
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let _ = stream.reset(Refusal::NoReply.code());
+        }
+    }
+}
+
+/// Lets connections in until the endpoint closes.
+pub(super) struct Door {
+    pub(super) endpoint: Endpoint,
+    pub(super) gate: Arc<Gate>,
+    pub(super) limits: NetLimits,
+    pub(super) counters: Arc<Counters>,
+    pub(super) admit: Option<Admit>,
+    pub(super) blobs: Option<Blobs>,
+    pub(super) arrivals: mpsc::Sender<Incoming>,
+}
+
+/// What every connection's loop shares.
+struct Hall {
+    door: Door,
+    opened: Instant,
+    rpc_rate: std::sync::Mutex<Buckets>,
+    index_rate: std::sync::Mutex<Buckets>,
+}
+
+impl Door {
+    pub(super) async fn run(self) {
+        let handshakes_max = self.limits.handshakes_max.max(1);
+        let handshakes = Arc::new(Semaphore::new(handshakes_max));
+        let rate = Rate { per_second: self.limits.requests_per_second, burst: self.limits.requests_burst };
+        let buckets = || std::sync::Mutex::new(Buckets::new(rate, self.limits.connections_max.saturating_mul(4)));
+        let (rpc_rate, index_rate) = (buckets(), buckets());
+        let hall = Arc::new(Hall { door: self, opened: Instant::now(), rpc_rate, index_rate });
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                arrival = hall.door.endpoint.accept() => {
+                    let Some(arrival) = arrival else { break };
+                    let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                        hall.door.counters.connections_refused.one();
+                        arrival.refuse();
+                        continue;
+                    };
+                    if handshakes.available_permits() < handshakes_max / 2 && !arrival.remote_addr_validated() {
+                        // A forged sender never sees the token it would have to send back.
+                        if let Err(e) = arrival.retry() {
+                            e.into_incoming().refuse();
+                        }
+                        continue;
+                    }
+                    connections.spawn(hall.clone().welcome(arrival, permit));
+                }
+                Some(ended) = connections.join_next() => {
+                    if let Err(e) = ended && e.is_panic() {
+                        tracing::error!("a connection's loop panicked: {e}");
+                    }
+                }
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+impl Hall {
+    async fn welcome(self: Arc<Self>, arrival: iroh::endpoint::Incoming, permit: OwnedSemaphorePermit) {
+        let Ok(accepting) = arrival.accept() else { return };
+        // An unknown protocol or a wrong key ends the handshake, and with it this line.
+        let Ok(Ok(connection)) = timeout(self.door.limits.dial_timeout, accepting).await else { return };
+        drop(permit);
+        let peer = NodeId(*connection.remote_id().as_bytes());
+        match self.admit(peer, connection.alpn()) {
+            Ok((alpn, slot)) => {
+                self.door.counters.connections_accepted.one();
+                self.serve(connection, peer, alpn).await;
+                drop(slot);
+            }
+            Err(refusal) => {
+                self.door.counters.connections_refused.one();
+                tracing::debug!(peer = %peer.short(), "connection refused: {}", refusal.text());
+                connection.close(refusal.code(), refusal.text().as_bytes());
+                // Held until the peer has had the chance to read the reason.
+                connection.closed().await;
+            }
+        }
+    }
+
+    fn admit(&self, peer: NodeId, name: &[u8]) -> Result<(Alpn, Slot), Refusal> {
+        let alpn = Alpn::of(name).ok_or(Refusal::Protocol)?;
+        if let Some(admit) = &self.door.admit
+            && !admit(peer, alpn)
+        {
+            return Err(Refusal::NotAdmitted);
+        }
+        Ok((alpn, self.door.gate.connection(peer)?))
+    }
+
+    async fn serve(&self, connection: Connection, peer: NodeId, alpn: Alpn) {
+        if alpn == Alpn::Blobs {
+            match &self.door.blobs {
+                Some(blobs) => blobs.serve(connection).await,
+                None => connection.close(Refusal::NotServed.code(), Refusal::NotServed.text().as_bytes()),
+            }
+            return;
+        }
+        let in_use = Arc::new(());
+        let mut streams = JoinSet::new();
+        let mut check_use = tokio::time::interval(self.door.limits.unused_timeout.max(Duration::from_millis(1)));
+        check_use.tick().await;
+        let mut used = true;
+        loop {
+            tokio::select! {
+                stream = connection.accept_bi() => {
+                    let Ok((send, recv)) = stream else { break };
+                    used = true;
+                    let stream = Arrival { peer, alpn, send, recv, in_use: in_use.clone(), connection: connection.clone() };
+                    self.take(stream, &mut streams);
+                }
+                Some(_) = streams.join_next() => {}
+                _ = check_use.tick() => {
+                    if !used && Arc::strong_count(&in_use) == 1 {
+                        connection.close(Refusal::Unused.code(), Refusal::Unused.text().as_bytes());
+                        break;
+                    }
+                    used = false;
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: Arrival, streams: &mut JoinSet<()>) {
+        let (limits, counters) = (self.door.limits.clone(), self.door.counters.clone());
+        let arrivals = self.door.arrivals.clone();
+        match stream.alpn {
+            Alpn::Work => match self.door.gate.session(stream.peer) {
+                Ok(slot) => {
+                    streams.spawn(stream.into_session(slot, limits, counters, arrivals));
+                }
+                Err(refusal) => {
+                    counters.rate_limited.one();
+                    stream.refuse(refusal);
+                }
+            },
+            Alpn::Rpc | Alpn::Index if self.is_too_fast(stream.peer, stream.alpn) => {
+                counters.rate_limited.one();
+                stream.refuse(Refusal::RateLimited);
+            }
+            Alpn::Rpc | Alpn::Index => {
+                streams.spawn(stream.into_request(limits, counters, arrivals));
+            }
+            Alpn::Blobs => stream.refuse(Refusal::Protocol),
+        }
+    }
+
+    fn is_too_fast(&self, peer: NodeId, alpn: Alpn) -> bool {
+        let now_ms = self.opened.elapsed().as_millis() as u64;
+        let buckets = if alpn == Alpn::Index { &self.index_rate } else { &self.rpc_rate };
+        !buckets.lock().expect("no panic while counting").take(peer, 1, now_ms)
+    }
+}
+
+/// A stream that a peer opened.
+struct Arrival {
+    peer: NodeId,
+    alpn: Alpn,
+    send: SendStream,
+    recv: RecvStream,
+    in_use: Arc<()>,
+    connection: Connection,
+}
+
+impl Arrival {
+    fn refuse(mut self, refusal: Refusal) {
+        let _ = self.recv.stop(refusal.code());
+        let _ = self.send.reset(refusal.code());
+    }
+
+    async fn into_session(mut self, slot: Slot, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {
+        let mut version = [0];
+        match timeout(limits.message_timeout, self.recv.read_exact(&mut version)).await {
+            Ok(Ok(())) if version[0] == SESSION_VERSION => {}
+            Ok(_) => return self.refuse(Refusal::Protocol),
+            Err(_) => {
+                counters.stalled.one();
+                return self.refuse(Refusal::Stalled);
+            }
+        }
+        let Self { peer, send, recv, in_use, connection, .. } = self;
+        let shared = Shared { peer, counters, _connection: connection, _slot: Some(slot), _in_use: in_use };
+        // Fails only when the network is closing, and the session with it.
+        let _ = arrivals.send(Incoming::Work(Session::new((send, recv), &limits, shared))).await;
+    }
+
+    async fn into_request(mut self, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {
+        let request = match timeout(limits.message_timeout, self.recv.read_to_end(limits.request_bytes_max)).await {
+            Ok(Ok(request)) => Bytes::from(request),
+            Ok(Err(ReadToEndError::TooLong)) => {
+                counters.too_large.one();
+                return self.refuse(Refusal::TooLarge);
+            }
+            Ok(Err(ReadToEndError::Read(_))) => return,
+            Err(_) => {
+                counters.stalled.one();
+                return self.refuse(Refusal::Stalled);
+            }
+        };
+        counters.requests_received.one();
+        let Self { peer, alpn, send, in_use, .. } = self;
+        let reply = ReplySender { stream: Some(send), patience: limits.message_timeout, _in_use: in_use };
+        let incoming = match alpn {
+            Alpn::Index => Incoming::Index { peer, request, reply },
+            _ => Incoming::Rpc { peer, request, reply },
+        };
+        // Fails only when the network is closing, and the request with it.
+        let _ = arrivals.send(incoming).await;
+    }
+}

@@ -1,0 +1,264 @@
+//! A work session: two nodes exchanging messages over one stream for as long as they have business.
+//!
+//! A message is four bytes of length (little endian) and that many bytes. Silence between messages is
+//! normal: a provider may compute for an hour. Silence *inside* a message is not, so a message that began
+//! must be complete in time, and a message we send must be taken in time.
+//!
+//! [`Receiver::recv`] may be dropped at any await (for instance in a `select!`) without losing bytes.
+//! [`Sender::send`] may not: a half-sent message cannot be taken back, so the sender refuses to go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use glean_types::NodeId;
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::errors::{Broken, SessionError};
+use crate::gate::Slot;
+use crate::limits::NetLimits;
+use crate::stats::Counters;
+use crate::wire::Refusal;
+
+const LENGTH_BYTES: usize = 4;
+/// What one read may bring at most: enough to find many small messages in it.
+const READ_BYTES: usize = 64 << 10;
+
+/// Both directions of a work session.
+#[derive(Debug)]
+pub struct Session {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// The sending half of a session. Dropping it unfinished tells the peer that the session broke.
+#[derive(Debug)]
+pub struct Sender {
+    stream: SendStream,
+    buffer: Vec<u8>,
+    frame_bytes_max: usize,
+    patience: Duration,
+    state: SendState,
+    shared: Arc<Shared>,
+}
+
+/// The receiving half of a session.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: RecvStream,
+    pending: BytesMut,
+    /// When the message that has begun must be complete.
+    deadline: Option<Instant>,
+    frame_bytes_max: usize,
+    patience: Duration,
+    ended: bool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendState {
+    Ready,
+    Sending,
+    Finished,
+}
+
+/// What a session keeps alive: its place, and the connection it runs on.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) peer: NodeId,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) _connection: Connection,
+    pub(crate) _slot: Option<Slot>,
+    /// Held by everything that uses the connection, so that an unused one can be told.
+    pub(crate) _in_use: Arc<()>,
+}
+
+impl Session {
+    pub(crate) fn new(stream: (SendStream, RecvStream), limits: &NetLimits, shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        shared.counters.sessions.one();
+        let (frame_bytes_max, patience) = (limits.frame_bytes_max, limits.message_timeout);
+        let sender = Sender {
+            stream: stream.0,
+            buffer: Vec::new(),
+            frame_bytes_max,
+            patience,
+            state: SendState::Ready,
+            shared: shared.clone(),
+        };
+        let receiver = Receiver {
+            stream: stream.1,
+            pending: BytesMut::new(),
+            deadline: None,
+            frame_bytes_max,
+            patience,
+            ended: false,
+            shared,
+        };
+        Self { sender, receiver }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> NodeId {
+        self.sender.peer()
+    }
+
+    /// Sends one message; returns once the transport has taken it. Not to be dropped half way.
+    pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        self.sender.send(message).await
+    }
+
+    /// The next message, or nothing once the peer has finished. May be dropped half way.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, SessionError> {
+        self.receiver.recv().await
+    }
+
+    /// The two directions, to be used by two loops.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+}
+
+impl Sender {
+    /// Who is at the other end.
+    pub fn peer(&self) -> NodeId {
+        self.shared.peer
+    }
+
+    /// Sends one message; returns once the transport has taken it. Not to be dropped half way.
+    pub async fn send(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        let limit = self.frame_bytes_max;
+        let length = u32::try_from(message.len()).ok().filter(|_| message.len() <= limit);
+        let length = length.ok_or(SessionError::TooLarge { got: message.len(), limit })?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.extend_from_slice(&length.to_le_bytes());
+        buffer.extend_from_slice(message);
+        let sent = self.write(&buffer).await;
+        // Small messages reuse the buffer; a large one must not stay in memory for an idle session.
+        if buffer.capacity() <= READ_BYTES {
+            self.buffer = buffer;
+        }
+        sent?;
+        self.shared.counters.messages_sent.one();
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        if self.state != SendState::Ready {
+            return Err(SessionError::Torn);
+        }
+        self.state = SendState::Sending;
+        match timeout(self.patience, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => {
+                self.state = SendState::Ready;
+                Ok(())
+            }
+            Ok(Err(e)) => Err(Broken::from(e).into()),
+            Err(_) => {
+                self.shared.counters.stalled.one();
+                Err(stalled(self.patience))
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent, and waits until the peer has received everything.
+    pub async fn finish(mut self) -> Result<(), SessionError> {
+        if self.state != SendState::Ready {
+            return Err(SessionError::Torn);
+        }
+        self.state = SendState::Finished;
+        // Fails only for a stream that the peer has already stopped, which `stopped` reports.
+        let _ = self.stream.finish();
+        match timeout(self.patience, self.stream.stopped()).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(code))) => Err(SessionError::Refused { reason: crate::wire::stream_reason(code) }),
+            Ok(Err(e)) => Err(SessionError::Lost { reason: e.to_string() }),
+            Err(_) => Err(stalled(self.patience)),
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.state != SendState::Finished {
+            // Otherwise the transport would finish the stream, and the peer take a break for an end.
+            let _ = self.stream.reset(Refusal::Closed.code());
+        }
+    }
+}
+
+impl Receiver {
+    /// Who is at the other end.
+    pub fn peer(&self) -> NodeId {
+        self.shared.peer
+    }
+
+    /// The next message, or nothing once the peer has finished. May be dropped half way.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, SessionError> {
+        loop {
+            if let Some(message) = self.take_message()? {
+                self.shared.counters.messages_received.one();
+                return Ok(Some(message));
+            }
+            if self.ended {
+                return if self.pending.is_empty() { Ok(None) } else { Err(SessionError::Malformed) };
+            }
+            self.read_more().await?;
+        }
+    }
+
+    /// A whole message from what has arrived, or the clock set for the one that has begun.
+    fn take_message(&mut self) -> Result<Option<Bytes>, SessionError> {
+        let Some(prefix) = self.pending.first_chunk::<LENGTH_BYTES>() else {
+            self.expect_rest();
+            return Ok(None);
+        };
+        let got = u32::from_le_bytes(*prefix) as usize;
+        if got > self.frame_bytes_max {
+            self.shared.counters.too_large.one();
+            let _ = self.stream.stop(Refusal::TooLarge.code());
+            return Err(SessionError::TooLarge { got, limit: self.frame_bytes_max });
+        }
+        if self.pending.len() < LENGTH_BYTES + got {
+            self.expect_rest();
+            return Ok(None);
+        }
+        self.deadline = None;
+        self.pending.advance(LENGTH_BYTES);
+        Ok(Some(self.pending.split_to(got).freeze()))
+    }
+
+    fn expect_rest(&mut self) {
+        if self.pending.is_empty() {
+            self.deadline = None;
+        } else if self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + self.patience);
+        }
+    }
+
+    async fn read_more(&mut self) -> Result<(), SessionError> {
+        let read = self.stream.read_chunk(READ_BYTES);
+        let chunk = match self.deadline {
+            None => read.await,
+            Some(deadline) => match timeout_at(deadline, read).await {
+                Ok(chunk) => chunk,
+                Err(_) => {
+                    self.shared.counters.stalled.one();
+                    let _ = self.stream.stop(Refusal::Stalled.code());
+                    return Err(stalled(self.patience));
+                }
+            },
+        };
+        match chunk.map_err(Broken::from)? {
+            Some(bytes) => self.pending.extend_from_slice(&bytes),
+            None => self.ended = true,
+        }
+        Ok(())
+    }
+}
+
+fn stalled(patience: Duration) -> SessionError {
+    SessionError::Stalled { after_ms: patience.as_millis() as u64 }
+}
