@@ -3,6 +3,7 @@
 //! What must stay true: `hash = keccak256(rlp(header))`, the body is the one the header commits to, and
 //! `rlp` is the only encoding of this block.
 
+use alloy_consensus::proofs::calculate_transaction_root;
 use alloy_consensus::{Block, BlockBody, Header, TxEnvelope};
 use alloy_primitives::{B256, keccak256};
 use alloy_rlp::{Decodable, Encodable};
@@ -71,7 +72,7 @@ impl SealedBlock {
         }
         let body = &sealed.block.body;
         let header = &sealed.block.header;
-        let body_matches = body.calculate_tx_root() == header.transactions_root
+        let body_matches = calculate_transaction_root(&body.transactions) == header.transactions_root
             && body.calculate_ommers_root() == header.ommers_hash
             && body.calculate_withdrawals_root() == header.withdrawals_root;
         if !body_matches {
@@ -124,7 +125,7 @@ pub(crate) mod tests {
         let body = BlockBody::<Transaction>::default();
         let header = Header {
             number,
-            transactions_root: body.calculate_tx_root(),
+            transactions_root: calculate_transaction_root(&body.transactions),
             ommers_hash: body.calculate_ommers_root(),
             withdrawals_root: body.calculate_withdrawals_root(),
             ..Default::default()

@@ -19,15 +19,18 @@
 
 mod block;
 mod engine;
+mod exec;
 mod keeper;
 mod pool;
 mod rpc;
 mod store;
 
+pub use exec::Genesis; // TEMP
 pub use block::{BlockError, SealedBlock, Transaction};
 pub use rpc::{HttpError, HttpServer, RpcHandler};
 
 use std::fs::{File, TryLockError};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,7 +39,7 @@ use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 use engine::{Engine, EngineConfig};
-use keeper::Keeper;
+use keeper::{Keeper, KeeperError};
 use store::Store;
 
 /// Blocks a slow subscriber may fall behind before it is told that it lagged.
@@ -47,12 +50,14 @@ pub struct ChainConfig {
     /// Where everything lives; created when absent; locked while open.
     pub dir: PathBuf,
     /// The first block and the rules. Must be the one the directory was created with.
-    pub genesis: glean_ledger::Genesis,
+    pub genesis: Genesis,
     /// The validator's secp256r1 secret. `None`: one is made at the first start and kept in
     /// `dir/validator.key`, readable by the owner only.
     pub validator_key: Option<Zeroizing<[u8; 32]>>,
     /// The secp256k1 secret that signs faucet grants; `None` on networks without a faucet.
     pub faucet_key: Option<Zeroizing<[u8; 32]>>,
+    /// Blocks of one consensus_epoch, the same on every node of a network; `None`: 16,384.
+    pub epoch_blocks: Option<NonZeroU64>,
 }
 
 /// Why a ledger could not be opened.
@@ -125,13 +130,6 @@ pub struct Chain {
 impl Chain {
     /// Opens or creates the ledger in `config.dir` and starts the engine. Blocking; call it from anywhere.
     pub fn open(config: ChainConfig) -> Result<Self, OpenError> {
-        Self::open_with_epochs(config, engine::EPOCH_BLOCKS)
-    }
-
-    fn open_with_epochs(
-        config: ChainConfig,
-        epoch_blocks: std::num::NonZeroU64,
-    ) -> Result<Self, OpenError> {
         let dir = config.dir;
         let lock = lock_dir(&dir)?;
         let secret = match config.validator_key {
@@ -139,13 +137,14 @@ impl Chain {
             None => validator_key(&dir)?,
         };
         let public = engine::public_key(&secret).ok_or(OpenError::BadKey("validator"))?;
-        let store = Store::open(&dir, &config.genesis, &public)?;
-        let keeper = Arc::new(Keeper::new(store, config.genesis)?);
+        let store = Store::open(&dir).map_err(|error| OpenError::Store(error.to_string()))?;
+        let keeper = Keeper::open(store, config.genesis, &public);
+        let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
         let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
         let engine = Engine::start(EngineConfig {
             dir: dir.join("engine"),
             secret,
-            epoch_blocks,
+            epoch_blocks: config.epoch_blocks.unwrap_or(engine::EPOCH_BLOCKS),
             keeper: keeper.clone(),
         })
         .map_err(io_error(&dir))?;
@@ -198,6 +197,17 @@ impl Drop for Chain {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.take() {
             engine.join();
+        }
+    }
+}
+
+fn open_error(dir: &Path, error: KeeperError) -> OpenError {
+    let dir = dir.to_path_buf();
+    match error {
+        KeeperError::Store(error) => OpenError::Store(error.to_string()),
+        KeeperError::OtherValidator => OpenError::OtherValidator { dir },
+        KeeperError::OtherGenesis { found, expected } => {
+            OpenError::OtherGenesis { dir, found, expected }
         }
     }
 }

@@ -15,7 +15,7 @@ use commonware_consensus::marshal::Update;
 use commonware_consensus::marshal::ancestry::Ancestry;
 use commonware_consensus::simplex::types::Context;
 use commonware_consensus::{Application, Reporter};
-use commonware_cryptography::{Digested, Digestible};
+use commonware_cryptography::Digested;
 use commonware_runtime::tokio::Context as Runtime;
 use commonware_runtime::{Spawner, Supervisor};
 use commonware_utils::Acknowledgement;
@@ -23,7 +23,7 @@ use commonware_utils::acknowledgement::Exact;
 use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
 
-use super::codec::Digest;
+use super::codec::{Digest, EngineBlock};
 use super::committee::{PublicKey, Scheme};
 use crate::block::SealedBlock;
 use crate::keeper::Keeper;
@@ -49,14 +49,14 @@ impl App {
         &self,
         runtime: &Runtime,
         tip: Arc<SealedBlock>,
-        mut ancestry: impl Ancestry<SealedBlock>,
+        mut ancestry: impl Ancestry<EngineBlock>,
     ) -> Result<(), String> {
         let mut missing = Vec::new();
         let mut block = tip;
         while !self.keeper.knows(block.hash()) {
             missing.push(block);
             block = match ancestry.next().await {
-                Some(parent) => parent.inner_shared(),
+                Some(parent) => parent.inner().0.clone(),
                 None => return Err("ancestry ended before a known state".into()),
             };
         }
@@ -88,35 +88,36 @@ async fn blocking<T: Send + 'static>(
 impl Application<Runtime> for App {
     type SigningScheme = Scheme;
     type Context = Context<Digest, PublicKey>;
-    type Block = SealedBlock;
+    type Block = EngineBlock;
     type Input = ();
 
     async fn propose(
         &mut self,
         (runtime, _): (Runtime, Self::Context),
-        mut ancestry: impl Ancestry<SealedBlock>,
+        mut ancestry: impl Ancestry<EngineBlock>,
         (): (),
-    ) -> Option<Digested<SealedBlock>> {
+    ) -> Option<Digested<EngineBlock>> {
         self.asked.send_replace(true);
-        let parent = ancestry.next().await?.inner_shared();
+        let parent = ancestry.next().await?.inner().0.clone();
         if let Err(reason) = self.ready(&runtime, parent.clone(), ancestry).await {
             tracing::warn!(number = parent.number(), reason, "no proposal");
             return None;
         }
         loop {
-            let worked = self.keeper.wait_for_work(self.heartbeat).await;
+            let seen = self.keeper.wait_for_work(self.heartbeat).await;
             let (keeper, on) = (self.keeper.clone(), parent.clone());
             let built = blocking(&runtime, move || keeper.build(&on)).await?;
-            match built {
-                Ok(block) if worked && block.body().transactions.is_empty() => {
-                    // Everything in the pool waits for a gap in its nonces: not work yet.
-                    self.keeper.rest();
+            match (built, seen) {
+                // What waits in the pool cannot run on this parent: not work yet.
+                (Ok(block), Some(seen)) if block.body().transactions.is_empty() => {
+                    self.keeper.rest(seen);
                 }
-                Ok(block) => {
-                    let digest = block.digest();
+                (Ok(block), _) => {
+                    let digest = block.hash().into();
+                    let block = EngineBlock(Arc::new(block));
                     return Some(Digested::precomputed(block, digest));
                 }
-                Err(error) => {
+                (Err(error), _) => {
                     self.keeper.fail(format!("cannot build a block: {error}"));
                     return std::future::pending().await;
                 }
@@ -127,12 +128,12 @@ impl Application<Runtime> for App {
     async fn verify(
         &mut self,
         (runtime, _): (Runtime, Self::Context),
-        mut ancestry: impl Ancestry<SealedBlock>,
+        mut ancestry: impl Ancestry<EngineBlock>,
     ) -> bool {
         let (Some(block), Some(parent)) = (ancestry.next().await, ancestry.next().await) else {
             return false;
         };
-        let (block, parent) = (block.inner_shared(), parent.inner_shared());
+        let (block, parent) = (block.inner().0.clone(), parent.inner().0.clone());
         if let Err(reason) = self.ready(&runtime, parent, ancestry).await {
             tracing::warn!(number = block.number(), reason, "cannot verify on this parent");
             return false;
@@ -148,11 +149,11 @@ impl Application<Runtime> for App {
 }
 
 impl Reporter for App {
-    type Activity = Update<SealedBlock>;
+    type Activity = Update<EngineBlock>;
 
-    fn report(&mut self, update: Update<SealedBlock>) -> Feedback {
+    fn report(&mut self, update: Update<EngineBlock>) -> Feedback {
         if let Update::Block(block, ack) = update
-            && let Err(unsent) = self.finals.send((block.inner_shared(), ack))
+            && let Err(unsent) = self.finals.send((block.inner().0.clone(), ack))
         {
             // The writer has stopped; dropping the acknowledgement stops the engine too.
             drop(unsent);

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use commonware_codec::{DecodeExt, Encode};
+use commonware_codec::{Copying, DecodeExt, Encode};
 use commonware_consensus::simplex::scheme::secp256r1;
 use commonware_consensus::types::Epoch;
 use commonware_cryptography::Signer;
@@ -79,7 +79,7 @@ impl Provider for Committee {
 
 /// Reads a validator's secret; `None` when the bytes are not a scalar of the curve.
 pub(super) fn decode_key(secret: &[u8; 32]) -> Option<PrivateKey> {
-    PrivateKey::decode(&secret[..]).ok()
+    PrivateKey::decode(Copying(&secret[..])).ok()
 }
 
 /// The public half of a validator's secret, compressed.

@@ -49,6 +49,7 @@ use commonware_stream::{
 use commonware_utils::ordered::Map;
 use commonware_utils::{NZDuration, NZU16, NZU32, NZU64, NZUsize};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use app::{App, Final, write_finals};
 use committee::{Committee, PublicKey, Scheme};
@@ -84,7 +85,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// What the engine needs to run.
 pub(crate) struct EngineConfig {
     pub(crate) dir: PathBuf,
-    pub(crate) secret: [u8; 32],
+    pub(crate) secret: Zeroizing<[u8; 32]>,
     pub(crate) epoch_blocks: NonZeroU64,
     pub(crate) keeper: Arc<Keeper>,
 }
@@ -288,7 +289,8 @@ impl Session {
             _ => Pace::Company,
         };
 
-        let (asked, mut asked_seen) = watch::channel(false);
+        let (asked, mut recovered) = watch::channel(false);
+        let mut stuck_watch = recovered.clone();
         let mut height = self.height.clone();
         let app = App {
             keeper: keeper.clone(),
@@ -308,8 +310,8 @@ impl Session {
         let end = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => End::Stopped,
             _ = height.wait_for(|height| *height >= last) => End::EpochOver,
-            _ = asked_seen.wait_for(|asked| *asked), if pace == Pace::Hurried => End::Recovered,
-            () = stuck(&mut asked_seen.clone(), self.patience), if pace == Pace::Patient => End::Stuck,
+            _ = recovered.wait_for(|asked| *asked), if pace == Pace::Hurried => End::Recovered,
+            () = stuck(&mut stuck_watch, self.patience), if pace == Pace::Patient => End::Stuck,
             _ = &mut engine => End::Broken,
         };
         engine.abort();
@@ -332,7 +334,7 @@ impl Session {
         floor: codec::Digest,
     ) -> commonware_runtime::Handle<()> {
         let me = self.committee.me();
-        let page_cache = CacheRef::from_pooler(context, PAGE_BYTES, PAGE_CACHE_PAGES);
+        let page_cache = CacheRef::new(PAGE_BYTES, PAGE_CACHE_PAGES);
         let (mut network, mut oracle) =
             lookup::Network::new(context.child("network"), self.network_config());
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -394,7 +396,7 @@ impl Session {
         )
         .await
         .expect("the archive of final blocks opens");
-        let anchor = Digested::precomputed(genesis.clone(), genesis.hash().into());
+        let anchor = Digested::precomputed(codec::EngineBlock(genesis.clone()), genesis.hash().into());
         let (marshal, mailbox, _) = Marshal::init(
             context.child("marshal"),
             finalizations,

@@ -1,0 +1,414 @@
+//! The keeper of the chain's states: final ones in redb, executed but unfinalised ones in memory, and the one
+//! way from the latter to the former.
+//!
+//! ```text
+//!   genesis ── ... ── head (redb, snapshot) ── a ── b      executed, unfinalised
+//!                                           └─ c           another candidate
+//! ```
+//!
+//! What must stay true:
+//! - a candidate is executed on the exact state of its parent, which is a snapshot plus the changes of the
+//!   candidates between;
+//! - `finalize` is the only writer, takes blocks in order and ignores those already written;
+//! - a failure is final: after `fail` nothing more is written or acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use alloy_primitives::{Address, B256};
+use tokio::sync::{broadcast, watch};
+
+use crate::block::SealedBlock;
+use crate::exec::{self, Changes, Genesis, State};
+use crate::pool::{Pool, PoolError, PooledTx, Standing};
+use crate::store::{Record, Snapshot, Store, StoreError};
+use crate::{FinalBlock, SUBSCRIPTION_BLOCKS};
+
+/// Recent states kept readable. They cost the disk space of what later blocks replaced.
+const RECENT_STATES: usize = 128;
+
+/// Why a candidate is not executed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecuteError {
+    #[error("the parent's state is not known")]
+    UnknownParent,
+    #[error("invalid block: {0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a final block was not written. All of them stop the node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FinalizeError {
+    #[error("final block {number} cannot be executed: {source}")]
+    Execute { number: u64, source: ExecuteError },
+    #[error("final block {number} cannot be written: {source}")]
+    Store { number: u64, source: StoreError },
+    #[error("sum of balances is wrong after block {number}: {report}")]
+    Supply { number: u64, report: String },
+}
+
+/// Why a raw transaction was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    #[error(transparent)]
+    Refused(#[from] PoolError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A candidate and what executing it gave.
+struct Executed {
+    block: Arc<SealedBlock>,
+    record: Record,
+    changes: Arc<Changes>,
+}
+
+/// What moves together when a block becomes final.
+struct Tips {
+    /// Newest last; never empty.
+    recent: VecDeque<(Arc<SealedBlock>, Arc<Snapshot>)>,
+    unfinalised: BTreeMap<B256, Arc<Executed>>,
+}
+
+/// See the head of this file.
+pub(crate) struct Keeper {
+    store: Store,
+    pool: Pool,
+    genesis: Genesis,
+    genesis_block: Arc<SealedBlock>,
+    tips: Mutex<Tips>,
+    /// Held by the one writer.
+    writing: Mutex<()>,
+    /// Grows whenever there may be new work for a proposal.
+    work: watch::Sender<u64>,
+    /// The value of `work` up to which everything was tried.
+    rested: AtomicU64,
+    head: watch::Sender<u64>,
+    finals: broadcast::Sender<FinalBlock>,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Keeper {
+    fn tips(&self) -> MutexGuard<'_, Tips> {
+        // Nothing that can panic runs while the tips are half changed.
+        self.tips.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last final block.
+    pub(crate) fn head(&self) -> Arc<SealedBlock> {
+        let tips = self.tips();
+        let (block, _) = tips.recent.back().expect("the genesis is always there");
+        block.clone()
+    }
+
+    pub(crate) fn head_number(&self) -> u64 {
+        self.head().number()
+    }
+
+    pub(crate) fn genesis_block(&self) -> Arc<SealedBlock> {
+        self.genesis_block.clone()
+    }
+
+    pub(crate) fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The state after a recent final block.
+    pub(crate) fn snapshot(&self, number: u64) -> Option<Arc<Snapshot>> {
+        let tips = self.tips();
+        let found = tips.recent.iter().find(|(block, _)| block.number() == number);
+        found.map(|(_, snapshot)| snapshot.clone())
+    }
+
+    /// The state after the last final block.
+    pub(crate) fn latest(&self) -> Arc<Snapshot> {
+        let tips = self.tips();
+        let (_, snapshot) = tips.recent.back().expect("the genesis is always there");
+        snapshot.clone()
+    }
+
+    /// A final block by number.
+    pub(crate) fn block(&self, number: u64) -> Result<Option<Arc<SealedBlock>>, StoreError> {
+        let recent = {
+            let tips = self.tips();
+            let found = tips.recent.iter().find(|(block, _)| block.number() == number);
+            found.map(|(block, _)| block.clone())
+        };
+        match recent {
+            Some(block) => Ok(Some(block)),
+            None => self.store.block(number),
+        }
+    }
+
+    /// The hash of a final block.
+    pub(crate) fn block_hash(&self, number: u64) -> Option<B256> {
+        self.block(number).ok().flatten().map(|block| block.hash())
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<FinalBlock> {
+        self.finals.subscribe()
+    }
+
+    /// Changes whenever a block becomes final.
+    pub(crate) fn watch_head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// Stops the chain for good, with the first reason given.
+    pub(crate) fn fail(&self, report: String) {
+        tracing::error!(report, "the ledger stopped");
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert(report);
+            first
+        });
+    }
+
+    /// Takes a raw transaction into the pool.
+    pub(crate) fn submit(&self, raw: &[u8]) -> Result<B256, SubmitError> {
+        let tx = PooledTx::decode(raw, self.chain_id())?;
+        let account = self.latest().account_of(tx.sender)?;
+        let standing = Standing {
+            nonce: account.nonce,
+            balance: account.balance,
+            block_gas_limit: self.head().header().gas_limit,
+        };
+        let tx = self.pool.insert(tx, standing)?;
+        self.announce_work();
+        Ok(tx.hash)
+    }
+
+    fn announce_work(&self) {
+        self.work.send_modify(|seen| *seen += 1);
+    }
+
+    /// Waits until the pool may have something to run; `None` when `heartbeat` passed first.
+    pub(crate) async fn wait_for_work(&self, heartbeat: Option<Duration>) -> Option<u64> {
+        let mut work = self.work.subscribe();
+        let untried = work.wait_for(|seen| *seen > self.rested.load(Ordering::Acquire));
+        let seen = match heartbeat {
+            Some(heartbeat) => tokio::time::timeout(heartbeat, untried).await.ok()?,
+            None => untried.await,
+        };
+        seen.ok().map(|seen| *seen)
+    }
+
+    /// Everything announced up to `seen` was tried and cannot run now.
+    pub(crate) fn rest(&self, seen: u64) {
+        self.rested.fetch_max(seen, Ordering::AcqRel);
+    }
+
+    /// Opens the states kept in `store`, writing the genesis into an empty one.
+    pub(crate) fn open(store: Store, genesis: Genesis, validator: &[u8]) -> Result<Self, KeeperError> {
+        let (genesis_block, changes) = exec::genesis(&genesis);
+        match store.validator()? {
+            None => store.create(validator, &genesis_block, &changes.rows())?,
+            Some(found) if found != validator => return Err(KeeperError::OtherValidator),
+            Some(_) => {}
+        }
+        let stored = store.block(0)?.ok_or(StoreError::Damaged { what: "block", number: 0 })?;
+        if *stored != genesis_block {
+            return Err(KeeperError::OtherGenesis {
+                found: stored.hash(),
+                expected: genesis_block.hash(),
+            });
+        }
+        let snapshot = store.snapshot()?.ok_or(StoreError::Damaged { what: "head", number: 0 })?;
+        let number = snapshot.number();
+        let head = store.block(number)?.ok_or(StoreError::Damaged { what: "block", number })?;
+        Ok(Self {
+            store,
+            pool: Pool::new(),
+            genesis,
+            genesis_block: stored,
+            tips: Mutex::new(Tips {
+                recent: VecDeque::from([(head, Arc::new(snapshot))]),
+                unfinalised: BTreeMap::new(),
+            }),
+            writing: Mutex::new(()),
+            work: watch::channel(0).0,
+            rested: AtomicU64::new(0),
+            head: watch::channel(number).0,
+            finals: broadcast::channel(SUBSCRIPTION_BLOCKS).0,
+            failure: watch::channel(None).0,
+        })
+    }
+
+    pub(crate) fn chain_id(&self) -> u64 {
+        self.genesis.chain_id
+    }
+
+    /// True when blocks can be executed on top of this one.
+    pub(crate) fn knows(&self, hash: B256) -> bool {
+        let tips = self.tips();
+        let (head, _) = tips.recent.back().expect("the genesis is always there");
+        head.hash() == hash || tips.unfinalised.contains_key(&hash)
+    }
+
+    /// The state after `tip`: the newest snapshot and the candidates between.
+    fn state_after(&self, tip: B256) -> Result<State, ExecuteError> {
+        let tips = self.tips();
+        let (head, base) = tips.recent.back().expect("the genesis is always there");
+        let mut layers = Vec::new();
+        let mut hash = tip;
+        while hash != head.hash() {
+            let executed = tips.unfinalised.get(&hash).ok_or(ExecuteError::UnknownParent)?;
+            layers.push(executed.changes.clone());
+            hash = executed.block.parent_hash();
+        }
+        layers.reverse();
+        Ok(State { base: base.clone(), layers })
+    }
+
+    /// Builds and remembers a block on `parent` from what waits in the pool.
+    pub(crate) fn build(&self, parent: &SealedBlock) -> Result<SealedBlock, ExecuteError> {
+        let state = self.state_after(parent.hash())?;
+        let timestamp = unix_time().max(parent.header().timestamp);
+        let selected = self.pool.select(self.base_fee_after(parent), |account| {
+            state.account(account).map_or(u64::MAX, |account| account.nonce)
+        });
+        let built = exec::build(&state, parent, timestamp, &selected).map_err(ExecuteError::Invalid)?;
+        for hash in &built.refused {
+            self.pool.discard(hash);
+        }
+        if !built.block.body().transactions.is_empty() {
+            self.remember(Arc::new(built.block.clone()), built.record, built.changes);
+        }
+        Ok(built.block)
+    }
+
+    /// Executes and remembers a candidate whose parent's state is known.
+    pub(crate) fn execute(&self, block: Arc<SealedBlock>) -> Result<(), ExecuteError> {
+        if self.knows(block.hash()) {
+            return Ok(());
+        }
+        let state = self.state_after(block.parent_hash())?;
+        let parent = self.known_block(block.parent_hash()).ok_or(ExecuteError::UnknownParent)?;
+        let (record, changes) =
+            exec::execute(&state, &parent, &block).map_err(ExecuteError::Invalid)?;
+        self.remember(block, record, changes);
+        Ok(())
+    }
+
+    fn known_block(&self, hash: B256) -> Option<Arc<SealedBlock>> {
+        let tips = self.tips();
+        let (head, _) = tips.recent.back().expect("the genesis is always there");
+        if head.hash() == hash {
+            return Some(head.clone());
+        }
+        tips.unfinalised.get(&hash).map(|executed| executed.block.clone())
+    }
+
+    fn remember(&self, block: Arc<SealedBlock>, record: Record, changes: Changes) {
+        let hash = block.hash();
+        let executed = Executed { block, record, changes: Arc::new(changes) };
+        self.tips().unfinalised.insert(hash, Arc::new(executed));
+    }
+
+    /// Writes a final block; durable when this returns. Blocks already written are ignored.
+    pub(crate) fn finalize(&self, block: &Arc<SealedBlock>) -> Result<(), FinalizeError> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = block.number();
+        if number <= self.head_number() {
+            return Ok(());
+        }
+        self.execute(block.clone()).map_err(|source| FinalizeError::Execute { number, source })?;
+        let executed = self.tips().unfinalised.get(&block.hash()).cloned();
+        let executed = executed.expect("just executed, and only this thread forgets");
+        self.check_supply(&executed)?;
+        let store_error = |source| FinalizeError::Store { number, source };
+        self.store
+            .commit(block, &executed.record, &executed.changes.rows())
+            .map_err(store_error)?;
+        let snapshot = self.store.snapshot().map_err(store_error)?;
+        let snapshot = snapshot.expect("a block was just written");
+        self.advance(block, Arc::new(snapshot));
+        self.settle(&executed);
+        Ok(())
+    }
+
+    fn advance(&self, block: &Arc<SealedBlock>, snapshot: Arc<Snapshot>) {
+        let mut tips = self.tips();
+        tips.recent.push_back((block.clone(), snapshot));
+        if tips.recent.len() > RECENT_STATES {
+            tips.recent.pop_front();
+        }
+        let number = block.number();
+        tips.unfinalised.retain(|_, executed| executed.block.number() > number);
+    }
+
+    /// Tells the pool, subscribers and waiting callers about a final block.
+    fn settle(&self, executed: &Executed) {
+        self.pool.settle(&executed.changes.nonces());
+        if !self.pool.is_empty() {
+            self.announce_work();
+        }
+        self.head.send_replace(executed.block.number());
+        // No subscriber is no error.
+        let _ = self.finals.send(FinalBlock {
+            block: executed.block.clone(),
+            state_root: executed.block.header().state_root,
+        });
+    }
+
+    /// Drops every candidate: the next engine session asks again for what it needs.
+    pub(crate) fn forget_unfinalised(&self) {
+        self.tips().unfinalised.clear();
+    }
+
+    fn check_supply(&self, _executed: &Executed) -> Result<(), FinalizeError> {
+        Ok(())
+    }
+
+    pub(crate) fn base_fee_after(&self, parent: &SealedBlock) -> u64 {
+        parent.header().base_fee_per_gas.unwrap_or(0)
+    }
+
+    pub(crate) fn next_base_fee(&self) -> u64 {
+        self.base_fee_after(&self.head())
+    }
+}
+
+/// Why the kept states could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("another validator key")]
+    OtherValidator,
+    #[error("genesis {found}, expected {expected}")]
+    OtherGenesis { found: B256, expected: B256 },
+}
+
+fn unix_time() -> u64 {
+    // A clock before 1970 still gives valid, non-decreasing block times.
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+// TEMP
+pub(crate) enum CallError { Reverted(alloy_primitives::Bytes), Refused(String), Store(StoreError) }
+impl From<StoreError> for CallError { fn from(e: StoreError) -> Self { Self::Store(e) } }
+use alloy_rpc_types_eth::*;
+impl Keeper {
+    pub(crate) fn call(&self, _v: &Snapshot, _r: TransactionRequest, _s: Option<state::StateOverride>, _b: Option<BlockOverrides>) -> Result<alloy_primitives::Bytes, CallError> { Ok(Default::default()) }
+    pub(crate) fn estimate_gas(&self, _v: &Snapshot, _r: TransactionRequest, _s: Option<state::StateOverride>) -> Result<u64, CallError> { Ok(21000) }
+    pub(crate) fn create_access_list(&self, _v: &Snapshot, _r: TransactionRequest) -> Result<serde_json::Value, CallError> { Err(CallError::Refused("x".into())) }
+}
+impl Snapshot { pub(crate) fn proof(&self, _a: Address, _k: &[alloy_primitives::U256]) -> Result<serde_json::Value, CallError> { Err(CallError::Refused("x".into())) } }

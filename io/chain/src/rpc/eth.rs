@@ -1,0 +1,554 @@
+//! The `eth_`, `net_`, `web3_`, `txpool_` and `debug_getRaw*` methods.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_consensus::Transaction as _;
+use alloy_eips::eip2718::Encodable2718 as _;
+use alloy_eips::{BlockId, BlockNumHash, BlockNumberOrTag};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
+use alloy_rpc_types_eth::state::StateOverride;
+use alloy_rpc_types_eth::{
+    BlockOverrides, FeeHistory, Filter, FilterBlockOption, TransactionRequest,
+};
+use serde_json::{Value, json};
+
+use super::error::RpcError;
+use super::filter::Kind;
+use super::{Answer, Params, Shared, json, view};
+use crate::block::SealedBlock;
+use crate::keeper::{CallError, SubmitError};
+use crate::store::{Record, Snapshot};
+
+/// The tip a wallet is told to offer, in wei per gas: enough to be above zero, no auction here.
+const SUGGESTED_TIP: u64 = 1_000_000;
+/// Blocks one `eth_getLogs` may span.
+const LOG_BLOCKS_MAX: u64 = 10_000;
+/// Logs in one answer.
+const LOGS_MAX: usize = 10_000;
+/// Values per position of a log filter.
+const FILTER_VALUES_MAX: usize = 1_000;
+/// Blocks in one fee history.
+const FEE_HISTORY_BLOCKS_MAX: u64 = 1_024;
+/// Percentiles in one fee history.
+const PERCENTILES_MAX: usize = 100;
+/// Storage keys in one proof.
+const PROOF_KEYS_MAX: usize = 1_024;
+/// Longest wait of `eth_sendRawTransactionSync`.
+const SYNC_WAIT_MAX_MS: u64 = 60_000;
+/// Its wait when the caller names none.
+const SYNC_WAIT_MS: u64 = 30_000;
+
+impl Shared {
+    /// Dispatches everything that is not `glean_`.
+    pub(super) fn eth(&self, method: &str, params: &Params) -> Answer {
+        match method {
+            "web3_clientVersion" => json(format!("gleaner/v{}", env!("CARGO_PKG_VERSION"))),
+            "web3_sha3" => json(keccak256(params.get::<Bytes>(0)?)),
+            "net_version" => json(self.keeper.chain_id().to_string()),
+            "net_listening" => json(true),
+            "net_peerCount" => json(U64::ZERO),
+            "eth_chainId" => json(U64::from(self.keeper.chain_id())),
+            "eth_syncing" => json(false),
+            "eth_accounts" => json(Vec::<Address>::new()),
+            "eth_blockNumber" => json(U64::from(self.keeper.head().number())),
+            "eth_gasPrice" => json(U64::from(self.keeper.next_base_fee() + SUGGESTED_TIP)),
+            "eth_maxPriorityFeePerGas" => json(U64::from(SUGGESTED_TIP)),
+            "eth_blobBaseFee" => json(U64::from(1)),
+            "eth_baseFee" => json(U64::from(self.keeper.next_base_fee())),
+            "eth_feeHistory" => self.fee_history(params),
+            "eth_getBalance" => {
+                let view = self.view(params.opt(1)?)?;
+                json(view.account_of(params.address(0)?)?.balance)
+            }
+            "eth_getTransactionCount" => self.transaction_count(params),
+            "eth_getCode" => {
+                let view = self.view(params.opt(1)?)?;
+                json(view.code_of(params.address(0)?)?)
+            }
+            "eth_getStorageAt" => {
+                let view = self.view(params.opt(2)?)?;
+                let value = view.slot_of(params.address(0)?, storage_key(params, 1)?)?;
+                json(B256::from(value))
+            }
+            "eth_getAccountInfo" => self.account_info(params),
+            "eth_getProof" => self.proof(params),
+            "eth_call" => self.call(params),
+            "eth_estimateGas" => self.estimate_gas(params),
+            "eth_createAccessList" => self.create_access_list(params),
+            "eth_sendRawTransaction" => {
+                params.at_most(1)?;
+                json(self.keeper.submit(&params.get::<Bytes>(0)?)?)
+            }
+            "eth_getTransactionByHash" => self.transaction_by_hash(params),
+            "eth_getTransactionByBlockHashAndIndex"
+            | "eth_getTransactionByBlockNumberAndIndex" => self.transaction_by_index(params),
+            "eth_getTransactionReceipt" => {
+                json(self.tx_receipt(params.get(0)?)?)
+            }
+            "eth_getBlockReceipts" => self.block_receipts(params),
+            "eth_getBlockByNumber" | "eth_getBlockByHash" => self.block_view(params),
+            "eth_getBlockTransactionCountByHash" | "eth_getBlockTransactionCountByNumber" => {
+                let block = self.block_at(block_id(method, params)?)?;
+                json(block.map(|block| U64::from(block.body().transactions.len())))
+            }
+            "eth_getUncleCountByBlockHash" | "eth_getUncleCountByBlockNumber" => {
+                let block = self.block_at(block_id(method, params)?)?;
+                json(block.map(|_| U64::ZERO))
+            }
+            "eth_getUncleByBlockHashAndIndex" | "eth_getUncleByBlockNumberAndIndex" => Ok(Value::Null),
+            "eth_getLogs" => json(self.logs(&params.get(0)?)?),
+            "eth_newFilter" => self.install(Kind::Logs(params.get(0)?)),
+            "eth_newBlockFilter" => self.install(Kind::Blocks),
+            "eth_newPendingTransactionFilter" => {
+                let known = self.keeper.pool().all().iter().map(|tx| tx.hash).collect();
+                self.install(Kind::Transactions(known))
+            }
+            "eth_uninstallFilter" => json(self.filters.uninstall(&params.get(0)?)),
+            "eth_getFilterChanges" => self.filter_changes(params),
+            "eth_getFilterLogs" => match self.filters.get(&params.get(0)?)?.kind {
+                Kind::Logs(filter) => json(self.logs(&filter)?),
+                Kind::Blocks | Kind::Transactions(_) => Err(RpcError::refused("filter not found")),
+            },
+            "txpool_status" => self.pool_status(),
+            "txpool_content" => self.pool_content(),
+            "debug_getRawHeader" => self.raw(params, |block| alloy_rlp::encode(block.header()).into()),
+            "debug_getRawBlock" => self.raw(params, |block| Bytes::from(block.rlp().clone())),
+            "debug_getRawTransaction" | "eth_getRawTransactionByHash" => self.raw_transaction(params),
+            "debug_getRawReceipts" => self.raw_receipts(params),
+            _ => Err(RpcError::unknown_method(method)),
+        }
+    }
+
+    /// The number a tag means; `None` when it lies ahead.
+    fn number_of(&self, tag: BlockNumberOrTag) -> Option<u64> {
+        let head = self.keeper.head().number();
+        match tag {
+            BlockNumberOrTag::Number(number) => (number <= head).then_some(number),
+            BlockNumberOrTag::Earliest => Some(0),
+            // Every block we know is final; what waits in the pool is not a block.
+            BlockNumberOrTag::Latest
+            | BlockNumberOrTag::Finalized
+            | BlockNumberOrTag::Safe
+            | BlockNumberOrTag::Pending => Some(head),
+        }
+    }
+
+    fn resolve(&self, id: BlockId) -> Result<Option<u64>, RpcError> {
+        match id {
+            BlockId::Number(tag) => Ok(self.number_of(tag)),
+            BlockId::Hash(hash) => Ok(self.keeper.store().number(&hash.block_hash)?),
+        }
+    }
+
+    fn block_at(&self, id: BlockId) -> Result<Option<Arc<SealedBlock>>, RpcError> {
+        match self.resolve(id)? {
+            Some(number) => Ok(self.keeper.block(number)?),
+            None => Ok(None),
+        }
+    }
+
+    fn record(&self, number: u64) -> Result<Record, RpcError> {
+        let record = self.keeper.store().record(number)?;
+        record.ok_or_else(|| RpcError::internal(format!("no record of block {number}")))
+    }
+
+    /// The state after a block; the latest when none is named.
+    fn view(&self, id: Option<BlockId>) -> Result<Arc<Snapshot>, RpcError> {
+        let id = id.unwrap_or(BlockId::latest());
+        let number = self.resolve(id)?.ok_or_else(|| RpcError::refused("header not found"))?;
+        self.keeper.snapshot(number).ok_or_else(|| {
+            RpcError::refused(format!(
+                "historical state of block {number} is not available; only recent states are kept"
+            ))
+        })
+    }
+
+    fn transaction_count(&self, params: &Params) -> Answer {
+        let address = params.address(0)?;
+        let id: Option<BlockId> = params.opt(1)?;
+        let nonce = self.view(id)?.account_of(address)?.nonce;
+        let pending = id == Some(BlockId::pending());
+        json(U64::from(if pending {
+            self.keeper.pool().next_nonce(address, nonce)
+        } else {
+            nonce
+        }))
+    }
+
+    fn account_info(&self, params: &Params) -> Answer {
+        let view = self.view(params.opt(1)?)?;
+        let address = params.address(0)?;
+        let account = view.account_of(address)?;
+        Ok(json!({
+            "balance": account.balance,
+            "nonce": U64::from(account.nonce),
+            "code": view.code_of(address)?,
+        }))
+    }
+
+    fn proof(&self, params: &Params) -> Answer {
+        let keys: Vec<U256> = params.opt(1)?.unwrap_or_default();
+        if keys.len() > PROOF_KEYS_MAX {
+            return Err(RpcError::invalid_params(format!(
+                "too many storage keys: {}, limit {PROOF_KEYS_MAX}",
+                keys.len()
+            )));
+        }
+        let view = self.view(params.opt(2)?)?;
+        json(view.proof(params.address(0)?, &keys)?)
+    }
+
+    fn call(&self, params: &Params) -> Answer {
+        let request: TransactionRequest = params.get(0)?;
+        let view = self.view(params.opt(1)?)?;
+        let state: Option<StateOverride> = params.opt(2)?;
+        let block: Option<BlockOverrides> = params.opt(3)?;
+        json(self.keeper.call(&view, request, state, block)?)
+    }
+
+    fn estimate_gas(&self, params: &Params) -> Answer {
+        let request: TransactionRequest = params.get(0)?;
+        let view = self.view(params.opt(1)?)?;
+        let state: Option<StateOverride> = params.opt(2)?;
+        json(U64::from(self.keeper.estimate_gas(&view, request, state)?))
+    }
+
+    fn create_access_list(&self, params: &Params) -> Answer {
+        let request: TransactionRequest = params.get(0)?;
+        let view = self.view(params.opt(1)?)?;
+        json(self.keeper.create_access_list(&view, request)?)
+    }
+
+    fn transaction_by_hash(&self, params: &Params) -> Answer {
+        let hash: B256 = params.get(0)?;
+        if let Some((number, index)) = self.keeper.store().transaction(&hash)? {
+            return self.final_transaction(number, index as usize);
+        }
+        json(self.keeper.pool().get(&hash).map(|tx| view::pending(&tx)))
+    }
+
+    fn final_transaction(&self, number: u64, index: usize) -> Answer {
+        let Some(block) = self.keeper.block(number)? else { return Ok(Value::Null) };
+        let record = self.record(number)?;
+        let sender = record.senders.get(index);
+        json(sender.and_then(|sender| view::transaction(&block, *sender, index)))
+    }
+
+    fn transaction_by_index(&self, params: &Params) -> Answer {
+        let index = params.get::<U64>(1)?.saturating_to::<usize>();
+        match self.resolve(params.get(0)?)? {
+            Some(number) => self.final_transaction(number, index),
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// The tx_receipt of a final transaction.
+    pub(super) fn tx_receipt(
+        &self,
+        hash: B256,
+    ) -> Result<Option<alloy_rpc_types_eth::TransactionReceipt>, RpcError> {
+        let Some((number, index)) = self.keeper.store().transaction(&hash)? else {
+            return Ok(None);
+        };
+        let Some(block) = self.keeper.block(number)? else { return Ok(None) };
+        let receipts = view::tx_receipts(&block, &self.record(number)?);
+        Ok(receipts.into_iter().nth(index as usize))
+    }
+
+    fn block_receipts(&self, params: &Params) -> Answer {
+        let Some(block) = self.block_at(params.get(0)?)? else { return Ok(Value::Null) };
+        json(view::tx_receipts(&block, &self.record(block.number())?))
+    }
+
+    fn block_view(&self, params: &Params) -> Answer {
+        let full: bool = params.opt(1)?.unwrap_or(false);
+        let Some(block) = self.block_at(params.get(0)?)? else { return Ok(Value::Null) };
+        if !full {
+            return json(view::block(&block, None));
+        }
+        let record = self.record(block.number())?;
+        json(view::block(&block, Some(&record.senders)))
+    }
+
+    fn raw(&self, params: &Params, part: impl FnOnce(&SealedBlock) -> Bytes) -> Answer {
+        let block = self.block_at(params.get(0)?)?;
+        let block = block.ok_or_else(|| RpcError::refused("block not found"))?;
+        json(part(&block))
+    }
+
+    fn raw_transaction(&self, params: &Params) -> Answer {
+        let hash: B256 = params.get(0)?;
+        if let Some(tx) = self.keeper.pool().get(&hash) {
+            return json(Bytes::from(tx.tx.encoded_2718()));
+        }
+        let Some((number, index)) = self.keeper.store().transaction(&hash)? else {
+            return Ok(Value::Null);
+        };
+        let block = self.keeper.block(number)?;
+        let tx = block.as_ref().and_then(|block| block.body().transactions.get(index as usize));
+        json(tx.map(|tx| Bytes::from(tx.encoded_2718())))
+    }
+
+    fn raw_receipts(&self, params: &Params) -> Answer {
+        let block = self.block_at(params.get(0)?)?;
+        let block = block.ok_or_else(|| RpcError::refused("block not found"))?;
+        let record = self.record(block.number())?;
+        let encoded = record.tx_receipts.iter().map(|receipt| Bytes::from(receipt.encoded_2718()));
+        json(encoded.collect::<Vec<_>>())
+    }
+
+    /// Logs that a filter matches, within the limits above.
+    fn logs(&self, filter: &Filter) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
+        check_filter(filter)?;
+        let head = self.keeper.head().number();
+        let (from, to) = match filter.block_option {
+            FilterBlockOption::AtBlockHash(hash) => {
+                let number = self.keeper.store().number(&hash)?;
+                let number = number.ok_or_else(|| RpcError::refused("unknown block"))?;
+                (number, number)
+            }
+            FilterBlockOption::Range { from_block, to_block } => {
+                let number = |tag: Option<BlockNumberOrTag>| match tag {
+                    Some(BlockNumberOrTag::Number(number)) => number,
+                    Some(BlockNumberOrTag::Earliest) => 0,
+                    _ => head,
+                };
+                (number(from_block), number(to_block))
+            }
+        };
+        if from > to {
+            return Err(RpcError::invalid_params("invalid block range params"));
+        }
+        self.logs_between(filter, from, to.min(head))
+    }
+
+    fn logs_between(
+        &self,
+        filter: &Filter,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
+        if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
+            return Err(RpcError::limit(format!("block range too large, limit {LOG_BLOCKS_MAX}")));
+        }
+        let mut logs = Vec::new();
+        for number in from..=to {
+            let Some(block) = self.keeper.block(number)? else { break };
+            if !filter.matches_bloom(block.header().logs_bloom) {
+                continue;
+            }
+            let record = self.record(number)?;
+            let hashes = block.body().transactions.iter().map(|tx| *tx.tx_hash());
+            filter.append_matching_block_logs(
+                &mut logs,
+                BlockNumHash::new(number, block.hash()),
+                block.header().timestamp,
+                hashes.zip(&record.tx_receipts),
+                false,
+            );
+            if logs.len() > LOGS_MAX {
+                return Err(RpcError::limit(format!("query returned more than {LOGS_MAX} results")));
+            }
+        }
+        Ok(logs)
+    }
+
+    fn install(&self, kind: Kind) -> Answer {
+        if let Kind::Logs(filter) = &kind {
+            check_filter(filter)?;
+        }
+        json(self.filters.install(kind, self.keeper.head().number())?)
+    }
+
+    fn filter_changes(&self, params: &Params) -> Answer {
+        let id = params.get(0)?;
+        let head = self.keeper.head().number();
+        let waiting = self.keeper.pool().all();
+        let before = self.filters.take_turn(&id, |filter| {
+            filter.next_block = head + 1;
+            if let Kind::Transactions(known) = &mut filter.kind {
+                *known = waiting.iter().map(|tx| tx.hash).collect();
+            }
+        })?;
+        let from = before.next_block.max(head.saturating_sub(LOG_BLOCKS_MAX - 1));
+        match before.kind {
+            Kind::Transactions(known) => {
+                let new = waiting.iter().map(|tx| tx.hash).filter(|hash| !known.contains(hash));
+                json(new.collect::<Vec<_>>())
+            }
+            Kind::Blocks => {
+                let hashes: Result<Vec<B256>, RpcError> = (from..=head)
+                    .map(|number| {
+                        let hash = self.keeper.block_hash(number);
+                        hash.ok_or_else(|| RpcError::internal(format!("no block {number}")))
+                    })
+                    .collect();
+                json(hashes?)
+            }
+            Kind::Logs(filter) => {
+                let wanted = filter.block_option.get_from_block().and_then(|tag| tag.as_number());
+                json(self.logs_between(&filter, from.max(wanted.unwrap_or(0)), head)?)
+            }
+        }
+    }
+
+    fn pool_status(&self) -> Answer {
+        let (pending, queued) = self.split_pool()?;
+        Ok(json!({ "pending": U64::from(pending.len()), "queued": U64::from(queued.len()) }))
+    }
+
+    fn pool_content(&self) -> Answer {
+        let (pending, queued) = self.split_pool()?;
+        let by_account = |txs: &[Arc<crate::pool::PooledTx>]| {
+            let mut accounts = serde_json::Map::new();
+            for tx in txs {
+                let account = accounts.entry(tx.sender.to_string()).or_insert_with(|| json!({}));
+                account[tx.tx.nonce().to_string()] = json(view::pending(tx))?;
+            }
+            Ok::<_, RpcError>(Value::Object(accounts))
+        };
+        Ok(json!({ "pending": by_account(&pending)?, "queued": by_account(&queued)? }))
+    }
+
+    /// Waiting transactions that could run next, and those behind a gap.
+    #[allow(clippy::type_complexity, reason = "two lists of one kind")]
+    fn split_pool(
+        &self,
+    ) -> Result<(Vec<Arc<crate::pool::PooledTx>>, Vec<Arc<crate::pool::PooledTx>>), RpcError> {
+        let view = self.view(None)?;
+        let mut split = (Vec::new(), Vec::new());
+        for tx in self.keeper.pool().all() {
+            let nonce = view.account_of(tx.sender)?.nonce;
+            let next = self.keeper.pool().next_nonce(tx.sender, nonce);
+            let side = if tx.tx.nonce() < next { &mut split.0 } else { &mut split.1 };
+            side.push(tx);
+        }
+        Ok(split)
+    }
+
+    fn fee_history(&self, params: &Params) -> Answer {
+        let count = params.get::<U64>(0)?.saturating_to::<u64>().min(FEE_HISTORY_BLOCKS_MAX);
+        let newest = self.number_of(params.get(1)?);
+        let newest = newest.ok_or_else(|| RpcError::refused("request beyond head block"))?;
+        let percentiles: Vec<f64> = params.opt(2)?.unwrap_or_default();
+        let rising = percentiles.windows(2).all(|pair| pair[0] <= pair[1]);
+        let in_range = percentiles.iter().all(|percent| (0.0..=100.0).contains(percent));
+        if percentiles.len() > PERCENTILES_MAX || !rising || !in_range {
+            return Err(RpcError::refused("invalid reward percentile"));
+        }
+        let oldest = (newest + 1).saturating_sub(count);
+        let mut history = FeeHistory { oldest_block: oldest, ..FeeHistory::default() };
+        let mut rewards = Vec::new();
+        for number in oldest..=newest {
+            let Some(block) = self.keeper.block(number)? else { break };
+            let header = block.header();
+            history.base_fee_per_gas.push(header.base_fee_per_gas.unwrap_or(0).into());
+            history.gas_used_ratio.push(header.gas_used as f64 / header.gas_limit.max(1) as f64);
+            history.base_fee_per_blob_gas.push(1);
+            history.blob_gas_used_ratio.push(0.0);
+            if number == newest {
+                history.base_fee_per_gas.push(self.keeper.base_fee_after(&block).into());
+                history.base_fee_per_blob_gas.push(1);
+            }
+            if !percentiles.is_empty() {
+                rewards.push(block_rewards(&block, &self.record(number)?, &percentiles));
+            }
+        }
+        history.reward = (!percentiles.is_empty()).then_some(rewards);
+        json(history)
+    }
+
+    /// Sends and waits until the transaction is final.
+    pub(super) async fn send_raw_transaction_sync(&self, params: &Params) -> Answer {
+        let raw: Bytes = params.get(0)?;
+        let wait = params.opt::<U64>(1)?.map_or(SYNC_WAIT_MS, |wait| wait.saturating_to());
+        let wait_ms = wait.min(SYNC_WAIT_MAX_MS);
+        let mut heads = self.keeper.watch_head();
+        let hash = self.keeper.submit(&raw)?;
+        let waiting = async {
+            loop {
+                if let Some(receipt) = self.tx_receipt(hash)? {
+                    return json(receipt);
+                }
+                heads.changed().await.map_err(|_| RpcError::internal("the node is stopping"))?;
+            }
+        };
+        let outcome = tokio::time::timeout(Duration::from_millis(wait_ms), waiting).await;
+        outcome.unwrap_or_else(|_| Err(RpcError::not_final_in_time(hash, wait_ms)))
+    }
+}
+
+impl From<SubmitError> for RpcError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(error) => error.into(),
+            SubmitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CallError> for RpcError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Reverted(output) => Self::reverted(&output),
+            CallError::Refused(text) => Self::refused(text),
+            CallError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The block a method with a hash or a number in its name asks for.
+fn block_id(method: &str, params: &Params) -> Result<BlockId, RpcError> {
+    if method.ends_with("Hash") {
+        params.get::<B256>(0).map(BlockId::from)
+    } else {
+        params.get::<BlockNumberOrTag>(0).map(BlockId::from)
+    }
+}
+
+/// A storage key: a quantity, with or without leading zeros.
+fn storage_key(params: &Params, index: usize) -> Result<U256, RpcError> {
+    params.get(index)
+}
+
+fn check_filter(filter: &Filter) -> Result<(), RpcError> {
+    let values = filter.topics.iter().map(|topic| topic.len()).max().unwrap_or(0);
+    if values.max(filter.address.len()) > FILTER_VALUES_MAX {
+        return Err(RpcError::invalid_params("too many addresses or topics in one filter"));
+    }
+    filter
+        .block_option
+        .ensure_valid_block_range()
+        .map_err(|_| RpcError::invalid_params("invalid block range params"))
+}
+
+/// Effective tips at the given percentiles of a block's gas.
+fn block_rewards(block: &SealedBlock, record: &Record, percentiles: &[f64]) -> Vec<u128> {
+    use alloy_consensus::TxReceipt as _;
+    let base_fee = block.header().base_fee_per_gas.unwrap_or(0);
+    let mut before = 0;
+    let mut paid: Vec<(u128, u64)> = block
+        .body()
+        .transactions
+        .iter()
+        .zip(&record.tx_receipts)
+        .map(|(tx, receipt)| {
+            let used = receipt.cumulative_gas_used() - before;
+            before = receipt.cumulative_gas_used();
+            (tx.effective_tip_per_gas(base_fee).unwrap_or(0), used)
+        })
+        .collect();
+    paid.sort_unstable();
+    let total = block.header().gas_used as f64;
+    let at = |percent: &f64| {
+        let threshold = total * percent / 100.0;
+        let mut sum = 0.0;
+        let tip = paid.iter().find(|(_, used)| {
+            sum += *used as f64;
+            sum >= threshold
+        });
+        tip.or(paid.last()).map_or(0, |(tip, _)| *tip)
+    };
+    percentiles.iter().map(at).collect()
+}
