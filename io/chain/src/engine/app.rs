@@ -28,8 +28,30 @@ use super::committee::{PublicKey, Scheme};
 use crate::block::SealedBlock;
 use crate::keeper::Keeper;
 
+/// How long a parent may take to become final by itself.
+const PARENT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a block is proposed.
+enum Work {
+    /// The pool has something; the number goes back to the keeper when it cannot run.
+    Pool(u64),
+    /// An empty block is due.
+    Empty,
+}
+
 /// A final block on its way to disk, with the promise to answer the engine.
 pub(super) type Final = (Arc<SealedBlock>, Exact);
+
+/// Where proposing stands in this session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proposing {
+    /// The engine has not asked for a block yet: it may be in recovery.
+    NotAsked,
+    /// The engine asked: it is past recovery.
+    Asked,
+    /// We declined, so this view can only time out.
+    Declined,
+}
 
 /// The application handed to the engine.
 #[derive(Clone)]
@@ -37,8 +59,8 @@ pub(super) struct App {
     pub(super) keeper: Arc<Keeper>,
     /// How long a proposal may wait for work before an empty block is due; `None`: for ever.
     pub(super) heartbeat: Option<Duration>,
-    /// Turns true when the engine first asks for a proposal: it is past recovery.
-    pub(super) asked: watch::Sender<bool>,
+    /// Where proposing stands.
+    pub(super) proposing: watch::Sender<Proposing>,
     /// The queue to the thread that writes final blocks.
     pub(super) finals: mpsc::UnboundedSender<Final>,
 }
@@ -64,6 +86,21 @@ impl App {
             self.execute(runtime, block).await?;
         }
         Ok(())
+    }
+
+    /// Waits for a reason to propose on `parent`; `None` when the reason to hurry went away.
+    ///
+    /// A parent that does not become final by itself (its validator died between two votes) becomes final with
+    /// its child, so then an empty child is due although nobody has work.
+    async fn wait(&self, parent: &SealedBlock) -> Option<Work> {
+        let parent_final = || self.keeper.head_number() >= parent.number();
+        let was_final = parent_final();
+        let patience = if was_final { self.heartbeat } else { Some(PARENT_PATIENCE) };
+        match self.keeper.wait_for_work(patience).await {
+            Some(seen) => Some(Work::Pool(seen)),
+            None if !was_final && parent_final() => None,
+            None => Some(Work::Empty),
+        }
     }
 
     /// Executes one block whose parent's state is known, off the engine's own threads.
@@ -97,19 +134,20 @@ impl Application<Runtime> for App {
         mut ancestry: impl Ancestry<EngineBlock>,
         (): (),
     ) -> Option<Digested<EngineBlock>> {
-        self.asked.send_replace(true);
+        self.proposing.send_replace(Proposing::Asked);
         let parent = ancestry.next().await?.inner().0.clone();
         if let Err(reason) = self.ready(&runtime, parent.clone(), ancestry).await {
             tracing::warn!(number = parent.number(), reason, "no proposal");
+            self.proposing.send_replace(Proposing::Declined);
             return None;
         }
         loop {
-            let seen = self.keeper.wait_for_work(self.heartbeat).await;
+            let Some(work) = self.wait(&parent).await else { continue };
             let (keeper, on) = (self.keeper.clone(), parent.clone());
             let built = blocking(&runtime, move || keeper.build(&on)).await?;
-            match (built, seen) {
+            match (built, work) {
                 // What waits in the pool cannot run on this parent: not work yet.
-                (Ok(block), Some(seen)) if block.body().transactions.is_empty() => {
+                (Ok(block), Work::Pool(seen)) if block.body().transactions.is_empty() => {
                     self.keeper.rest(seen);
                 }
                 (Ok(block), _) => {

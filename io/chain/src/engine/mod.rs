@@ -51,7 +51,7 @@ use commonware_utils::{NZDuration, NZU16, NZU32, NZU64, NZUsize};
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-use app::{App, Final, write_finals};
+use app::{App, Final, Proposing, write_finals};
 use committee::{Committee, PublicKey, Scheme};
 pub(crate) use committee::{new_secret, public_key};
 
@@ -162,7 +162,7 @@ impl Pace {
 enum End {
     Stopped,
     EpochOver,
-    /// A patient engine did not ask for a proposal in time.
+    /// A patient engine can only be helped by timeouts.
     Stuck,
     /// A hurried engine is out of recovery.
     Recovered,
@@ -289,13 +289,13 @@ impl Session {
             _ => Pace::Company,
         };
 
-        let (asked, mut recovered) = watch::channel(false);
+        let (proposing, mut recovered) = watch::channel(Proposing::NotAsked);
         let mut stuck_watch = recovered.clone();
         let mut height = self.height.clone();
         let app = App {
             keeper: keeper.clone(),
             heartbeat: (pace == Pace::Company).then_some(HEARTBEAT),
-            asked,
+            proposing,
             finals: self.finals.clone(),
         };
         forget_old_epoch(&context, epoch).await;
@@ -310,7 +310,7 @@ impl Session {
         let end = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => End::Stopped,
             _ = height.wait_for(|height| *height >= last) => End::EpochOver,
-            _ = recovered.wait_for(|asked| *asked), if pace == Pace::Hurried => End::Recovered,
+            _ = recovered.wait_for(|now| *now == Proposing::Asked), if pace == Pace::Hurried => End::Recovered,
             () = stuck(&mut stuck_watch, self.patience), if pace == Pace::Patient => End::Stuck,
             _ = &mut engine => End::Broken,
         };
@@ -493,11 +493,15 @@ impl Session {
     }
 }
 
-/// Resolves when the engine has not asked for a proposal within `patience`; never once it has.
-async fn stuck(asked: &mut watch::Receiver<bool>, patience: Duration) {
-    let seen = asked.wait_for(|asked| *asked);
-    if matches!(tokio::time::timeout(patience, seen).await, Ok(Ok(_))) {
-        std::future::pending::<()>().await;
+/// Resolves when only a timeout can help: the engine has not asked for a proposal within `patience`, or was
+/// declined one.
+async fn stuck(proposing: &mut watch::Receiver<Proposing>, patience: Duration) {
+    let asked = proposing.wait_for(|now| *now != Proposing::NotAsked);
+    if matches!(tokio::time::timeout(patience, asked).await, Ok(Ok(_))) {
+        let declined = proposing.wait_for(|now| *now == Proposing::Declined);
+        if declined.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

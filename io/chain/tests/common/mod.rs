@@ -35,6 +35,11 @@ pub fn config(dir: &Path) -> ChainConfig {
 }
 
 pub fn open(dir: &Path) -> Result<Chain, OpenError> {
+    // RUST_LOG shows the engine's side of a failing test.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .try_init();
     Chain::open(config(dir))
 }
 
