@@ -5,7 +5,8 @@
 //! at its first wrong piece. What was checked is kept, so a fetch that breaks goes on where it stopped,
 //! from any provider, even after a restart.
 //!
-//! Content stays until [`Blobs::delete`]; the space is freed some minutes later.
+//! Content stays until [`Blobs::delete`]; the space is freed some minutes later. A crash may lose what was
+//! put within the last half second: content can be put or fetched again, so it is not worth a disk flush.
 
 mod admission;
 
@@ -369,3 +370,6 @@ fn store_failed(e: impl Into<Cause>) -> BlobError {
 fn broke(e: GetError) -> ProviderFailure {
     ProviderFailure::Broke(format!("{e:#}"))
 }
+
+#[cfg(test)]
+mod tests;

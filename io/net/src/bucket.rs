@@ -42,6 +42,12 @@ impl Bucket {
         }
     }
 
+    /// Takes what is there of `cost` tokens: a fine is not avoided by being poor.
+    pub fn fine(&mut self, rate: Rate, cost: u32, now_ms: u64) {
+        self.refill(rate, now_ms);
+        self.milli_tokens = self.milli_tokens.saturating_sub(u64::from(cost) * 1000);
+    }
+
     fn refill(&mut self, rate: Rate, now_ms: u64) {
         let passed_ms = now_ms.saturating_sub(self.updated_ms);
         let added = passed_ms.saturating_mul(u64::from(rate.per_second));
@@ -81,6 +87,14 @@ impl Buckets {
         self.peers.entry(peer).or_insert_with(|| Bucket::full(rate, now_ms)).take(rate, cost, now_ms)
     }
 
+    /// Takes what is there of `cost` tokens from a peer that has just been served.
+    pub fn fine(&mut self, peer: NodeId, cost: u32, now_ms: u64) {
+        let rate = self.rate;
+        if let Some(bucket) = self.peers.get_mut(&peer) {
+            bucket.fine(rate, cost, now_ms);
+        }
+    }
+
     fn forget_rested(&mut self, now_ms: u64) {
         let rate = self.rate;
         self.peers.retain(|_, bucket| {
@@ -113,6 +127,8 @@ mod tests {
         assert!((0..5).all(|_| buckets.take(a, 1, 0)));
         assert!(!buckets.take(a, 1, 0));
         assert!(buckets.take(b, 1, 0));
+        buckets.fine(b, 100, 0);
+        assert!(!buckets.take(b, 1, 0), "a fine takes all there is");
         assert!(!buckets.take(c, 1, 0), "no room while both are active");
         assert!(buckets.take(c, 1, 10_000), "both have rested");
     }

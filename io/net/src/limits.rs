@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use glean_types::params;
+
 /// The limits of one endpoint. The defaults suit a node that shares a home machine.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
@@ -28,7 +30,8 @@ pub struct NetLimits {
     pub requests_burst: u32,
     /// Requests waiting for this node to take them.
     pub backlog_max: usize,
-    /// A message that began must be complete within this; a message that is sent must be taken within this.
+    /// A message that began must be complete, and one that is sent must be taken, within this and the time
+    /// that its size takes on a very slow line.
     pub message_timeout: Duration,
     /// A connection must be established within this.
     pub dial_timeout: Duration,
@@ -51,7 +54,7 @@ impl Default for NetLimits {
             handshakes_max: 256,
             streams_per_connection_max: 256,
             sessions_per_peer_max: 8,
-            frame_bytes_max: 4 << 20,
+            frame_bytes_max: params::FRAME_MAX,
             request_bytes_max: 1 << 20,
             unread_bytes_max: 16 << 20,
             requests_per_second: 2_000,

@@ -30,6 +30,8 @@ use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
 
+/// How often an idle connection shows that it lives; keeps the way through home routers open.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Peers whose addresses are remembered.
 const ADDRESS_BOOK_PEERS: usize = 65_536;
 
@@ -273,6 +275,11 @@ impl Net {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
+    }
+
     /// Says goodbye to all peers and closes the store. Without it peers wait for a timeout.
     pub async fn close(&self) {
         self.inner.endpoint.close().await;
@@ -341,8 +348,11 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
 /// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
 fn transport_config(limits: &NetLimits) -> QuicTransportConfig {
     let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
+    let sign_of_life = KEEP_ALIVE.min(limits.silence_timeout / 4);
     QuicTransportConfig::builder()
         .max_idle_timeout(Some(silence))
+        .keep_alive_interval(sign_of_life)
+        .default_path_keep_alive_interval(sign_of_life)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(limits.unread_bytes_max))

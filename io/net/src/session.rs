@@ -1,8 +1,8 @@
 //! A work session: two nodes exchanging messages over one stream for as long as they have business.
 //!
 //! A message is four bytes of length (little endian) and that many bytes. Silence between messages is
-//! normal: a provider may compute for an hour. Silence *inside* a message is not, so a message that began
-//! must be complete in time, and a message we send must be taken in time.
+//! normal: a provider may compute for an hour. Silence *inside* a message is not: a message that began
+//! must be complete in a time that depends on its size, and a message we send must be taken in that time.
 //!
 //! [`Receiver::recv`] may be dropped at any await (for instance in a `select!`) without losing bytes.
 //! [`Sender::send`] may not: a half-sent message cannot be taken back, so the sender refuses to go on.
@@ -24,6 +24,7 @@ use crate::wire::Refusal;
 const LENGTH_BYTES: usize = 4;
 /// What one read may bring at most: enough to find many small messages in it.
 const READ_BYTES: usize = 64 << 10;
+const SLOWEST_BYTES_PER_SECOND: usize = 32_000;
 
 /// Both directions of a work session.
 #[derive(Debug)]
@@ -48,8 +49,8 @@ pub struct Sender {
 pub struct Receiver {
     stream: RecvStream,
     pending: BytesMut,
-    /// When the message that has begun must be complete.
-    deadline: Option<Instant>,
+    /// When the message that has begun did begin.
+    began: Option<Instant>,
     frame_bytes_max: usize,
     patience: Duration,
     ended: bool,
@@ -90,7 +91,7 @@ impl Session {
         let receiver = Receiver {
             stream: stream.1,
             pending: BytesMut::new(),
-            deadline: None,
+            began: None,
             frame_bytes_max,
             patience,
             ended: false,
@@ -150,7 +151,8 @@ impl Sender {
             return Err(SessionError::Torn);
         }
         self.state = SendState::Sending;
-        match timeout(self.patience, self.stream.write_all(bytes)).await {
+        let allowed = time_for(bytes.len(), self.patience);
+        match timeout(allowed, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => {
                 self.state = SendState::Ready;
                 Ok(())
@@ -158,7 +160,7 @@ impl Sender {
             Ok(Err(e)) => Err(Broken::from(e).into()),
             Err(_) => {
                 self.shared.counters.stalled.one();
-                Err(stalled(self.patience))
+                Err(stalled(allowed))
             }
         }
     }
@@ -209,47 +211,41 @@ impl Receiver {
         }
     }
 
-    /// A whole message from what has arrived, or the clock set for the one that has begun.
+    /// A whole message from what has arrived.
     fn take_message(&mut self) -> Result<Option<Bytes>, SessionError> {
-        let Some(prefix) = self.pending.first_chunk::<LENGTH_BYTES>() else {
-            self.expect_rest();
-            return Ok(None);
-        };
-        let got = u32::from_le_bytes(*prefix) as usize;
+        let Some(got) = self.announced() else { return Ok(None) };
         if got > self.frame_bytes_max {
             self.shared.counters.too_large.one();
             let _ = self.stream.stop(Refusal::TooLarge.code());
             return Err(SessionError::TooLarge { got, limit: self.frame_bytes_max });
         }
         if self.pending.len() < LENGTH_BYTES + got {
-            self.expect_rest();
             return Ok(None);
         }
-        self.deadline = None;
+        self.began = None;
         self.pending.advance(LENGTH_BYTES);
         Ok(Some(self.pending.split_to(got).freeze()))
     }
 
-    fn expect_rest(&mut self) {
-        if self.pending.is_empty() {
-            self.deadline = None;
-        } else if self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + self.patience);
-        }
+    /// The size of the message that has begun, once its prefix is here.
+    fn announced(&self) -> Option<usize> {
+        self.pending.first_chunk::<LENGTH_BYTES>().map(|prefix| u32::from_le_bytes(*prefix) as usize)
     }
 
     async fn read_more(&mut self) -> Result<(), SessionError> {
-        let read = self.stream.read_chunk(READ_BYTES);
-        let chunk = match self.deadline {
-            None => read.await,
-            Some(deadline) => match timeout_at(deadline, read).await {
+        let chunk = if self.pending.is_empty() {
+            self.stream.read_chunk(READ_BYTES).await
+        } else {
+            let began = *self.began.get_or_insert_with(Instant::now);
+            let allowed = time_for(self.announced().unwrap_or(0), self.patience);
+            match timeout_at(began + allowed, self.stream.read_chunk(READ_BYTES)).await {
                 Ok(chunk) => chunk,
                 Err(_) => {
                     self.shared.counters.stalled.one();
                     let _ = self.stream.stop(Refusal::Stalled.code());
-                    return Err(stalled(self.patience));
+                    return Err(stalled(allowed));
                 }
-            },
+            }
         };
         match chunk.map_err(Broken::from)? {
             Some(bytes) => self.pending.extend_from_slice(&bytes),
@@ -257,6 +253,11 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+/// How long a message of some size may take: any line that is worth using is faster than this.
+pub(crate) fn time_for(bytes: usize, patience: Duration) -> Duration {
+    patience + Duration::from_millis((bytes / (SLOWEST_BYTES_PER_SECOND / 1000)) as u64)
 }
 
 fn stalled(patience: Duration) -> SessionError {

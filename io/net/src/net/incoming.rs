@@ -17,7 +17,7 @@ use crate::bucket::{Buckets, Rate};
 use crate::errors::{Broken, RequestError};
 use crate::gate::{Gate, Slot};
 use crate::limits::NetLimits;
-use crate::session::{Session, Shared};
+use crate::session::{Session, Shared, time_for};
 use crate::stats::Counters;
 use crate::wire::{REASON_BYTES_MAX, REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION};
 
@@ -71,7 +71,8 @@ impl ReplySender {
         let mut bytes = Vec::with_capacity(1 + body.len());
         bytes.push(kind);
         bytes.extend_from_slice(body);
-        match timeout(self.patience, stream.write_all(&bytes)).await {
+        let allowed = time_for(bytes.len(), self.patience);
+        match timeout(allowed, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {
                 // Fails only if the peer no longer wants the answer.
                 let _ = stream.finish();
@@ -80,7 +81,7 @@ impl ReplySender {
             Ok(Err(e)) => Err(Broken::from(e).into()),
             Err(_) => {
                 let _ = stream.reset(Refusal::Stalled.code());
-                Err(RequestError::TimedOut { after_ms: self.patience.as_millis() as u64 })
+                Err(RequestError::TimedOut { after_ms: allowed.as_millis() as u64 })
             }
         }
     }
@@ -281,7 +282,8 @@ impl Arrival {
     }
 
     async fn into_request(mut self, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {
-        let request = match timeout(limits.message_timeout, self.recv.read_to_end(limits.request_bytes_max)).await {
+        let allowed = time_for(limits.request_bytes_max, limits.message_timeout);
+        let request = match timeout(allowed, self.recv.read_to_end(limits.request_bytes_max)).await {
             Ok(Ok(request)) => Bytes::from(request),
             Ok(Err(ReadToEndError::TooLong)) => {
                 counters.too_large.one();
