@@ -72,6 +72,9 @@ pub struct RunOrder {
     pub specs: Vec<TaskSpec>,
     /// From whom the blobs can be fetched, besides the local store.
     pub holders: Vec<NodeId>,
+    /// All that these tasks together may burn, [`glean_types::params::FUEL_PER_TASK`] each included. Workers
+    /// may stop there and answer [`NoVerdict::FuelCap`] for the rest: beyond it nobody pays.
+    pub fuel_cap: u64,
     /// A check of somebody else's answer (runs first) or work of our own.
     pub is_check: bool,
 }
@@ -94,6 +97,9 @@ pub enum NoVerdict {
     /// The worker broke.
     #[error("the worker failed: {0}")]
     Worker(String),
+    /// The slice's price cap was reached before this task was done.
+    #[error("the price cap of its slice was reached first")]
+    FuelCap,
 }
 
 /// A channel as the ledger has it.
@@ -246,8 +252,29 @@ pub enum Record {
         /// Digest of the receipt; zero when it was run in our own worker.
         receipt: B256,
     },
-    /// A receipt arrived and its slice is to be checked and paid.
-    Received(Signed<Receipt>),
+    /// A slice is going out (requester): its price is held back from the budget and the deposit.
+    Sent {
+        /// The channel it is paid from.
+        channel: ChannelId,
+        /// Its number there.
+        slice: u64,
+        /// Its job.
+        job: JobId,
+        /// Its tasks.
+        indexes: Vec<u32>,
+        /// The most it may cost.
+        price_max: Amount,
+    },
+    /// A receipt arrived and its slice is to be checked and paid. The leaves are kept so that its root can
+    /// be computed again from disk.
+    Received {
+        /// Whose.
+        provider: NodeId,
+        /// The provider's word.
+        receipt: Signed<Receipt>,
+        /// Task index and leaf, in the slice's order.
+        leaves: Vec<(u32, B256)>,
+    },
     /// A task failed for good.
     Failed {
         /// Its job.
@@ -332,6 +359,13 @@ pub enum FailReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// A job was not taken on.
+    JobRefused {
+        /// Which.
+        job: JobId,
+        /// In words.
+        why: String,
+    },
     /// A task's answer was accepted (any outcome).
     TaskAccepted {
         /// Its job.
@@ -399,6 +433,15 @@ pub enum Event {
         unpaid: Amount,
         /// How many of its unpaid or unchecked answers are run again elsewhere.
         redone: u32,
+    },
+    /// An accepted answer of a machine caught later was run again and found wrong: this one replaces it.
+    TaskCorrected {
+        /// Its job.
+        job: JobId,
+        /// Its place.
+        index: u32,
+        /// Whose answer was wrong.
+        provider: NodeId,
     },
     /// A slice came back without answers and goes elsewhere.
     SliceLost {

@@ -1,1 +1,46 @@
-//! stub
+//! What an honest party does next: input in, outputs out, no IO.
+//!
+//! A [`Node`] plays requester and provider at once. Its one function, [`Node::step`], is the loop body of
+//! both the shipped node (`io/node`) and the simulator (`sim`): they differ only in who answers the outputs.
+//!
+//! ```text
+//!   offers ─> market ──┐ score, choose, explain
+//!   job ────> schedule ┴─> slices ──> provider runs ──> results + receipt ──> verify ──> settle ──> voucher
+//!                            ^  leases, backups, retries                        │ secret re-runs, canaries
+//!                            └──────────────────────────────────────────────────┘
+//! ```
+//!
+//! What must stay true (`sim/src/invariants.rs` checks each after every step):
+//!
+//! 1. A job never costs more than its budget, checks and promises included.
+//! 2. At most one delivered slice is unpaid per channel: all that either side can lose to the other.
+//! 3. A voucher's total only grows and never passes the deposit.
+//! 4. A wrong receipt that was found is never paid, and its machine gets no further work.
+//! 5. Every task ends exactly once, as accepted, failed or cancelled.
+//! 6. Records of a step are durable before any other output of that step is performed, so a restart from
+//!    the records never promises less, pays twice, or forgets an accepted result.
+
+pub mod io;
+mod market;
+mod node;
+mod provider;
+mod requester;
+pub mod settings;
+mod settle;
+mod step;
+#[cfg(test)]
+mod testing;
+mod verify;
+mod views;
+pub mod wire;
+mod work;
+
+pub use io::{
+    ChannelView, Event, FailReason, Identity, Input, JobView, NoVerdict, Output, Record, RunId, RunOrder,
+    ShareTerms, Submission, TaskState,
+};
+pub use market::{History, ScoreCard};
+pub use node::Node;
+pub use settings::Settings;
+pub use views::{Explanation, MachineView, MoneyView, OfferExplanation};
+pub use wire::{Refusal, SliceDoneMsg, SliceMsg, WorkMsg};

@@ -14,9 +14,11 @@
 
 use glean_types::params::{FRAME_MAX, SLICE_TASKS_MAX};
 use glean_types::{
-    Agreement, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode, encode,
+    Agreement, Amount, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode, encode,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::io::NoVerdict;
 
 /// One message of a work session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,9 @@ pub struct SliceMsg {
     pub slice: u64,
     /// The job, signed by the requester.
     pub job: Signed<Job>,
+    /// The most the requester will pay for it: held back from budget and deposit, so that no voucher can ever
+    /// pass either. A provider delivers what fits and lists the rest as unanswered.
+    pub price_max: Amount,
     /// What to run.
     pub specs: Vec<TaskSpec>,
 }
@@ -67,8 +72,10 @@ pub struct SliceMsg {
 pub struct SliceDoneMsg {
     /// The provider's word on the results, one receipt for all.
     pub receipt: Signed<Receipt>,
-    /// The results, in the slice's order.
+    /// The results, in the slice's order, without the unanswered.
     pub results: Vec<TaskResult>,
+    /// Tasks (by index) for which this machine has no answer; they cost nothing.
+    pub unanswered: Vec<(u32, NoVerdict)>,
 }
 
 /// Why a provider says no. An answer to a peer: it holds nothing private.
@@ -107,6 +114,12 @@ pub enum Refusal {
     /// Its worker could not give a verdict (host memory, wall clock).
     #[error("no verdict: {0}")]
     NoVerdict(String),
+    /// Not even one task of the slice fits under its price cap.
+    #[error("the slice's price cap is below the price of one task")]
+    PriceCapTooLow,
+    /// The slice was dropped before it was delivered: the answer to [`WorkMsg::Drop`].
+    #[error("dropped as asked")]
+    Dropped,
 }
 
 impl WorkMsg {
@@ -120,7 +133,7 @@ impl WorkMsg {
         let message: WorkMsg = decode(frame, FRAME_MAX)?;
         let tasks = match &message {
             WorkMsg::Slice(slice) => slice.specs.len(),
-            WorkMsg::Done(done) => done.results.len(),
+            WorkMsg::Done(done) => done.results.len() + done.unanswered.len(),
             _ => 0,
         };
         if tasks > SLICE_TASKS_MAX { Err(DecodeError::Malformed) } else { Ok(message) }

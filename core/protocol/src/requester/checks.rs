@@ -1,0 +1,486 @@
+//! Second answers: comparing them, asking our own worker, and what happens to a liar.
+//!
+//! Two answers that agree clear both machines. Two that differ go to our own worker, whose word is final for
+//! us. A machine found wrong is never paid for that slice, gets no further work, and everything of its that
+//! nobody had compared is run again; what was already accepted is corrected if need be.
+
+use glean_types::params::CHECK_ALL_FIRST;
+use glean_types::{Amount, B256, Paper, TaskResult, Verdict};
+
+use super::answer::accept;
+use super::{Requester, give};
+use crate::io::{Event, NoVerdict, Output, Record, RunId, RunOrder, TaskState};
+use crate::market::Ix;
+use crate::settle::SharedReceipt;
+use crate::step::Step;
+use crate::verify::{Answer, CREDIT_MAX, Check, Finding, Place};
+use crate::work::{Item, Role};
+
+/// Tasks of one order to our own worker,
+const OWN_TASKS: usize = 8;
+/// and orders at the same time.
+const OWN_RUNS: usize = 2;
+/// Accepted answers of a caught machine that are run again, newest first.
+const RETRO_MAX: usize = 2_048;
+
+impl Requester {
+    // ---- comparing ----
+
+    /// Compares one answer of an answered slice with whatever other answers there are.
+    pub(super) fn compare(&mut self, step: &mut Step, seq: u64, at: usize) {
+        let Some(slice) = self.slices.get(&seq) else { return };
+        let (slot, ix, item) = (slice.job, slice.machine, slice.items[at]);
+        let Some(answered) = slice.answered() else { return };
+        let answer = Answer {
+            machine: ix,
+            slice: seq,
+            receipt: answered.receipt.clone(),
+            digest: answered.digest,
+            leaf: answered.leaves[at],
+        };
+        let leaf = answer.leaf;
+        let key = (slot, item.index);
+        if let Some(check) = self.checks.get_mut(&key) {
+            if check.original == seq {
+                check.answered_ms = Some(step.now_ms);
+            }
+            if !check.answers.iter().any(|known| known.machine == ix) {
+                check.answers.push(answer);
+            }
+            if item.role.is_for_answer() && !self.jobs[slot].tasks[item.index as usize].is_over() {
+                self.jobs[slot].set_state(item.index, TaskState::Checking);
+            }
+            self.judge(step, key);
+            return;
+        }
+        let job = &mut self.jobs[slot];
+        let task = &job.tasks[item.index as usize];
+        let agrees = task.is_answered() && task.leaf == leaf;
+        match item.role {
+            Role::Original | Role::Backup if !task.is_over() => job.set_state(item.index, TaskState::Checking),
+            Role::Copy if !task.is_over() => self.adopt(seq, slot, item.index),
+            Role::Copy | Role::Canary if agrees => self.credit(step, ix),
+            Role::Retro => {
+                job.retro_open = job.retro_open.saturating_sub(1);
+                if agrees {
+                    let by = task.by;
+                    job.tasks[item.index as usize].checked_by = ix;
+                    job.learn(item.index, vec![by, ix]);
+                    self.credit(step, ix);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the answers to a task under check say now.
+    fn judge(&mut self, step: &mut Step, key: (usize, u32)) {
+        let Some(check) = self.checks.get_mut(&key) else { return };
+        match check.compare() {
+            Finding::Agree if check.has_original() => self.pass(step, key),
+            Finding::Agree => {}
+            Finding::Differ => {
+                let slices: Vec<u64> = check.answers.iter().map(|answer| answer.slice).collect();
+                slices.into_iter().for_each(|seq| self.hold(key, seq));
+                self.ask_own(key);
+            }
+            Finding::Open => self.hurry(step, key),
+        }
+    }
+
+    /// Makes a slice's payment wait for a check.
+    fn hold(&mut self, key: (usize, u32), seq: u64) {
+        let (Some(check), Some(slice)) = (self.checks.get_mut(&key), self.slices.get_mut(&seq)) else { return };
+        if !check.holds.contains(&seq) {
+            check.holds.push(seq);
+            slice.pending += 1;
+        }
+    }
+
+    /// Ends a check: those that waited for it may be paid.
+    fn close(&mut self, key: (usize, u32)) -> Option<Check> {
+        let check = self.checks.remove(&key)?;
+        if let Some(rel) = self.rels.get_mut(check.machine.0 as usize) {
+            rel.pending_checks = rel.pending_checks.saturating_sub(1);
+        }
+        for seq in &check.holds {
+            if let Some(slice) = self.slices.get_mut(seq) {
+                slice.pending = slice.pending.saturating_sub(1);
+                self.ready.push(*seq);
+            }
+        }
+        Some(check)
+    }
+
+    /// Settles whatever no longer waits.
+    pub(super) fn settle_ready(&mut self, step: &mut Step) {
+        while let Some(seq) = self.ready.pop() {
+            self.settle(step, seq);
+        }
+    }
+
+    /// All answers agree: every machine that gave one is cleared.
+    fn pass(&mut self, step: &mut Step, key: (usize, u32)) {
+        let Some(check) = self.close(key) else { return };
+        let checker = check.answers.iter().find(|answer| answer.machine != check.machine).map(|answer| answer.machine);
+        for answer in &check.answers {
+            if answer.machine == check.machine {
+                self.clear(step, answer.machine);
+            } else {
+                self.credit(step, answer.machine);
+            }
+        }
+        let (slot, index) = key;
+        let job = &mut self.jobs[slot];
+        job.tasks[index as usize].checked_by = checker.unwrap_or(Ix::OWN);
+        job.learn(index, check.answers.iter().map(|answer| answer.machine).collect());
+        let (provider, checker) = (self.market.node(check.machine).unwrap_or_default(), checker.and_then(|ix| self.market.node(ix)));
+        step.report(Event::CheckPassed { job: self.jobs[slot].id, index, provider, checker });
+    }
+
+    /// One more right answer of a machine.
+    fn clear(&mut self, step: &mut Step, ix: Ix) {
+        let Some(provider) = self.market.node(ix) else { return };
+        if let Some(history) = self.market.history_mut(ix) {
+            history.right = history.right.saturating_add(1);
+        }
+        step.record(Record::Clean { provider, count: 1 });
+    }
+
+    /// A machine was right where it was asked again: that counts towards its own share of checks.
+    fn credit(&mut self, step: &mut Step, ix: Ix) {
+        self.clear(step, ix);
+        let right = self.market.get(ix).map_or(0, |machine| machine.history.right);
+        if right > CHECK_ALL_FIRST
+            && let Some(rel) = self.rels.get_mut(ix.0 as usize)
+        {
+            rel.credit = (rel.credit + 1).min(CREDIT_MAX);
+        }
+    }
+
+    /// A copy becomes the answer itself, since the machine that was to be checked will not give one.
+    fn adopt(&mut self, seq: u64, slot: usize, index: u32) {
+        let Some(slice) = self.slices.get_mut(&seq) else { return };
+        let is_answered = slice.is_answered();
+        if let Some(item) = slice.items.iter_mut().find(|item| item.index == index) {
+            item.role = Role::Original;
+            let job = &mut self.jobs[slot];
+            job.tasks[index as usize].live += 1;
+            job.set_state(index, if is_answered { TaskState::Checking } else { TaskState::Leased });
+        }
+    }
+
+    /// The original of a check will not be answered: ends the check. True if a copy took its place.
+    pub(super) fn orphan_check(&mut self, slot: usize, seq: u64, index: u32) -> bool {
+        let key = (slot, index);
+        self.jobs[slot].tasks[index as usize].checked_by = Ix::NONE;
+        if self.checks.get(&key).is_none_or(|check| check.original != seq) {
+            return false;
+        }
+        let Some(check) = self.close(key) else { return false };
+        if self.jobs[slot].tasks[index as usize].is_over() {
+            return false;
+        }
+        let placed = if let Place::At(copy) = check.place { Some(copy) } else { None };
+        let answered = check.answers.iter().map(|answer| answer.slice).filter(|slice| *slice != seq);
+        let heir = answered.chain(placed).find(|copy| {
+            self.slices.get(copy).is_some_and(|slice| {
+                (slice.is_answered() || slice.is_out())
+                    && slice.items.iter().any(|item| item.index == index && item.role == Role::Copy)
+            })
+        });
+        if let Some(copy) = heir {
+            self.adopt(copy, slot, index);
+        }
+        heir.is_some()
+    }
+
+    /// Whether an answered slice contradicts what was accepted from others: then its payment waits.
+    pub(super) fn disputes(&mut self, step: &mut Step, seq: u64) -> bool {
+        let Some(slice) = self.slices.get(&seq) else { return false };
+        let Some(answered) = slice.answered() else { return false };
+        let (slot, ix) = (slice.job, slice.machine);
+        let tasks = &self.jobs[slot].tasks;
+        let contradicts = |(item, leaf): (&Item, &B256)| {
+            let task = &tasks[item.index as usize];
+            (!item.void && task.is_answered() && task.leaf != *leaf).then_some((item.index, *leaf))
+        };
+        let found: Vec<(u32, B256)> = slice.items.iter().zip(&answered.leaves).filter_map(contradicts).collect();
+        let (receipt, digest) = (answered.receipt.clone(), answered.digest);
+        for (index, leaf) in &found {
+            let key = (slot, *index);
+            let answer = Answer { machine: ix, slice: seq, receipt: receipt.clone(), digest, leaf: *leaf };
+            let check = self.checks.entry(key).or_insert_with(|| Check::new(Ix::OWN, u64::MAX));
+            if !check.answers.iter().any(|known| known.machine == ix) {
+                check.answers.push(answer);
+            }
+            check.answered_ms.get_or_insert(step.now_ms);
+            self.hold(key, seq);
+            self.ask_own(key);
+        }
+        if !found.is_empty() {
+            self.start_own_runs(step);
+        }
+        !found.is_empty()
+    }
+
+    // ---- our own worker ----
+
+    /// Checks whose slice has been answered and that no other machine will answer soon go to our own worker.
+    pub(super) fn hurry_checks(&mut self, step: &mut Step) {
+        let keys: Vec<(usize, u32)> =
+            self.checks.iter().filter(|(_, check)| check.answered_ms.is_some()).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.hurry(step, key));
+    }
+
+    fn hurry(&mut self, step: &mut Step, key: (usize, u32)) {
+        let Some(check) = self.checks.get(&key) else { return };
+        let Some(answered_ms) = check.answered_ms else { return };
+        let waited = step.now_ms >= answered_ms.saturating_add(step.settings.check_wait_ms);
+        let is_due = match check.place {
+            Place::Waiting => waited || !self.someone_may_check(step, key.0, check),
+            Place::At(_) => waited,
+            Place::OwnQueue | Place::Own(_) => false,
+        };
+        if is_due {
+            self.ask_own(key);
+        }
+    }
+
+    /// Whether a machine that will soon be sent a slice may answer this check.
+    fn someone_may_check(&self, step: &Step, slot: usize, check: &Check) -> bool {
+        self.jobs[slot].has_work()
+            && (0u32..).zip(&self.rels).any(|(i, rel)| {
+                rel.engaged
+                    && rel.up
+                    && rel.broken.is_none()
+                    && step.now_ms >= rel.backoff_until_ms
+                    && rel.channel.as_ref().is_some_and(|channel| channel.agreed)
+                    && give::may_check(&self.market, &self.rels, check, Ix(i))
+            })
+    }
+
+    fn ask_own(&mut self, key: (usize, u32)) {
+        if let Some(check) = self.checks.get_mut(&key).filter(|c| !matches!(c.place, Place::OwnQueue | Place::Own(_))) {
+            check.place = Place::OwnQueue;
+            self.own_queue.push_back(key);
+        }
+    }
+
+    pub(super) fn start_own_runs(&mut self, step: &mut Step) {
+        while self.own_runs.len() < OWN_RUNS {
+            let Some((slot, first)) = self.next_own() else { return };
+            let mut indexes = vec![first];
+            while indexes.len() < OWN_TASKS && self.own_queue.front().is_some_and(|(next, _)| *next == slot) {
+                match self.next_own() {
+                    Some((same, index)) if same == slot => indexes.push(index),
+                    Some(other) => {
+                        self.own_queue.push_front(other);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            let run = step.new_run();
+            for index in &indexes {
+                if let Some(check) = self.checks.get_mut(&(slot, *index)) {
+                    check.place = Place::Own(run);
+                }
+            }
+            let job = &mut self.jobs[slot];
+            job.rechecked += indexes.len() as u32;
+            step.put(Output::Run(RunOrder {
+                run,
+                job: job.paper.clone(),
+                specs: indexes.iter().map(|index| job.specs[*index as usize].clone()).collect(),
+                holders: Vec::new(),
+                fuel_cap: u64::MAX,
+                is_check: true,
+            }));
+            self.own_runs.insert(run, (slot, indexes));
+        }
+    }
+
+    /// The next task for our own worker whose check is still open.
+    fn next_own(&mut self) -> Option<(usize, u32)> {
+        while let Some(key) = self.own_queue.pop_front() {
+            if self.checks.get(&key).is_some_and(|check| check.place == Place::OwnQueue) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Our own worker has answered. False when the run is not ours.
+    pub fn on_ran(&mut self, step: &mut Step, run: RunId, results: Vec<Result<TaskResult, NoVerdict>>) -> bool {
+        let Some((slot, indexes)) = self.own_runs.remove(&run) else { return false };
+        let mut results = results.into_iter();
+        for index in indexes {
+            let result = results.next().unwrap_or(Err(NoVerdict::Worker("no answer".into())));
+            let result = result.and_then(|r| if r.index == index { Ok(r) } else { Err(NoVerdict::Worker("mixed up".into())) });
+            self.decide(step, (slot, index), result);
+        }
+        self.plan(step);
+        true
+    }
+
+    /// Our own worker's word on a check is final.
+    fn decide(&mut self, step: &mut Step, key: (usize, u32), result: Result<TaskResult, NoVerdict>) {
+        let (slot, index) = key;
+        let Some(check) = self.close(key) else { return };
+        let Ok(result) = result else {
+            self.void(step, key, &check);
+            return;
+        };
+        let job = &self.jobs[slot];
+        let expected = result.leaf(job.id, job.input_hash(index));
+        let (right, wrong): (Vec<Answer>, Vec<Answer>) = check.answers.into_iter().partition(|answer| answer.leaf == expected);
+        right.iter().for_each(|answer| self.clear(step, answer.machine));
+        if let Some(first) = right.first() {
+            let provider = self.market.node(first.machine).unwrap_or_default();
+            step.report(Event::CheckPassed { job: self.jobs[slot].id, index, provider, checker: None });
+        }
+        let job = &mut self.jobs[slot];
+        let task = &mut job.tasks[index as usize];
+        if !(task.is_answered() && task.leaf != expected) {
+            task.checked_by = Ix::OWN;
+        }
+        job.learn(index, right.iter().map(|answer| answer.machine).collect());
+        let is_corrected = self.correct(step, key, &result, expected);
+        let task = &self.jobs[slot].tasks[index as usize];
+        let has_right = right.iter().any(|answer| self.carries(answer.slice, index));
+        if !is_corrected && !task.is_over() && !has_right {
+            self.accept_own(step, slot, result, expected);
+        }
+        for answer in wrong {
+            self.caught(step, key, answer.machine, &answer.receipt, answer.digest, answer.leaf, expected);
+        }
+    }
+
+    /// Whether a slice will give the job an answer to a task.
+    fn carries(&self, seq: u64, index: u32) -> bool {
+        self.slices.get(&seq).is_some_and(|slice| {
+            slice.items.iter().any(|item| item.index == index && item.role.is_for_answer() && !item.void)
+        })
+    }
+
+    fn accept_own(&mut self, step: &mut Step, slot: usize, result: TaskResult, leaf: B256) {
+        let job = &mut self.jobs[slot];
+        let task = &mut job.tasks[result.index as usize];
+        (task.by, task.checked_by, task.leaf) = (Ix::OWN, Ix::OWN, leaf);
+        accept(step, job, result, step.me.node, B256::ZERO);
+    }
+
+    /// Replaces an accepted answer that our own worker contradicts, and accuses whoever gave it.
+    fn correct(&mut self, step: &mut Step, key: (usize, u32), result: &TaskResult, expected: B256) -> bool {
+        let (slot, index) = key;
+        let job = &mut self.jobs[slot];
+        let task = &mut job.tasks[index as usize];
+        if !task.is_answered() || task.leaf == expected || task.by == Ix::OWN {
+            return false;
+        }
+        let (liar, got) = (task.by, task.leaf);
+        (task.by, task.checked_by, task.leaf) = (Ix::OWN, Ix::OWN, expected);
+        let state = if result.outcome.is_success() { TaskState::Succeeded } else { TaskState::Failed };
+        job.set_state(index, state);
+        let provider = self.market.node(liar).unwrap_or_default();
+        step.record(Record::Accepted { job: job.id, result: result.clone(), provider: step.me.node, receipt: B256::ZERO });
+        step.report(Event::TaskCorrected { job: job.id, index, provider });
+        let paid = job.paid_slices.get(&liar).and_then(|all| all.iter().find(|paid| paid.unchecked.contains(&index)));
+        if let Some((receipt, digest)) = paid.map(|paid| (paid.receipt.clone(), paid.digest)) {
+            self.caught(step, key, liar, &receipt, digest, got, expected);
+        }
+        true
+    }
+
+    /// Nobody can say who is right: those involved are paid, and the task is tried elsewhere.
+    fn void(&mut self, step: &mut Step, key: (usize, u32), check: &Check) {
+        let (slot, index) = key;
+        if check.compare() != Finding::Differ && !self.jobs[slot].tasks[index as usize].is_answered() {
+            return;
+        }
+        for answer in &check.answers {
+            let Some(slice) = self.slices.get_mut(&answer.slice) else { continue };
+            let Some(item) = slice.items.iter_mut().find(|item| item.index == index) else { continue };
+            item.void = true;
+            let item = *item;
+            if item.role.is_for_answer() {
+                self.put_back(step, slot, answer.slice, item, answer.machine, Some(NoVerdict::Worker("two machines disagree and ours cannot tell".into())));
+                // `put_back` took the slice's hold on the task; settling must not take it again.
+                self.jobs[slot].tasks[index as usize].live += 1;
+            }
+        }
+    }
+
+    // ---- liars ----
+
+    /// A machine's receipt is wrong: it is not paid, gets no further work, and its answers are run again.
+    #[expect(clippy::too_many_arguments, reason = "a verdict has this many facts")]
+    fn caught(
+        &mut self,
+        step: &mut Step,
+        key: (usize, u32),
+        ix: Ix,
+        receipt: &SharedReceipt,
+        digest: B256,
+        got: B256,
+        expected: B256,
+    ) {
+        let (slot, index) = key;
+        let provider = self.market.node(ix).unwrap_or_default();
+        let is_first = self.market.get(ix).is_some_and(|machine| machine.history.faults == 0);
+        if let Some(history) = self.market.history_mut(ix) {
+            history.faults += 1;
+        }
+        let verdict = Verdict { receipt: digest, index, got, expected, issued_ms: step.now_ms };
+        let verdict = verdict.sign(&step.me.key, &step.me.domain);
+        step.record(Record::Caught { provider, verdict, receipt: (**receipt).clone() });
+        if !is_first {
+            return;
+        }
+        let unpaid: Amount = self.unpaid(ix);
+        let before: u32 = self.jobs.iter().map(|job| job.waiting()).sum();
+        self.end_relation(step, ix, "a wrong answer");
+        let after: u32 = self.jobs.iter().map(|job| job.waiting()).sum();
+        let redone = after.saturating_sub(before) + self.recheck_all_of(ix);
+        let job = self.jobs[slot].id;
+        step.report(Event::LiarCaught { job, index, provider, unpaid, redone });
+    }
+
+    /// What a machine has delivered and not been paid for.
+    fn unpaid(&self, ix: Ix) -> Amount {
+        let open = &self.rels[ix.0 as usize].open;
+        open.iter().filter_map(|seq| self.slices.get(seq)?.answered()).map(|answered| answered.receipt.paper.price).sum()
+    }
+
+    /// Queues the accepted answers of a machine that nobody has compared, newest first.
+    fn recheck_all_of(&mut self, ix: Ix) -> u32 {
+        let mut count = 0;
+        for job in self.jobs.iter_mut().filter(|job| !job.ended) {
+            let Some(paid) = job.paid_slices.get(&ix) else { continue };
+            let doubtful = paid.iter().rev().flat_map(|slice| slice.unchecked.iter().copied());
+            let doubtful: Vec<u32> = doubtful
+                .filter(|index| job.tasks[*index as usize].by == ix && job.tasks[*index as usize].checked_by == Ix::NONE)
+                .take(RETRO_MAX)
+                .collect();
+            count += doubtful.len() as u32;
+            job.retro.extend(doubtful);
+        }
+        count
+    }
+
+    /// Rechecks that no machine can be given go to our own worker.
+    pub(super) fn recheck_alone(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        for index in std::mem::take(&mut job.retro) {
+            let key = (slot, index);
+            self.checks.entry(key).or_insert_with(|| Check::new(Ix::OWN, u64::MAX));
+            self.ask_own(key);
+        }
+    }
+
+    /// Whether any check of a job is open.
+    pub(super) fn has_checks(&self, slot: usize) -> bool {
+        self.checks.range((slot, 0)..(slot + 1, 0)).next().is_some()
+    }
+}

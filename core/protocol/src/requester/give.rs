@@ -1,0 +1,477 @@
+//! Giving work out: which machines to engage, what to deposit with them, and which tasks go into a slice.
+//!
+//! Machines are served breadth first, one slice each and then the one queued behind it, so that nobody waits
+//! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
+
+use glean_types::params::{INLINE_SLICE_MAX, SLICE_TASKS_MAX};
+use glean_types::{Amount, TaskSpec};
+
+use super::{Relation, Requester};
+use crate::io::{Event, FailReason, Output, Record, TaskState};
+use crate::market::Ix;
+use crate::step::Step;
+use crate::verify::{self, Check, Place};
+use crate::wire::{SliceMsg, WorkMsg};
+use crate::work::{Item, Role, Size, Sizing, Slice, Stage};
+
+/// Tasks looked at for one that this machine has not just failed.
+const LOOK_MAX: usize = 64;
+/// A lease before anything is known of a job's fuel is at most this long.
+const LEASE_MS_MAX: u64 = 3_600_000;
+/// A slice this much over its expected time is copied to idle machines.
+const LATE_MS: u64 = 1_000;
+
+impl Requester {
+    /// Does whatever can be done now: called after everything that may have made room or work.
+    pub(super) fn plan(&mut self, step: &mut Step) {
+        self.settle_ready(step);
+        self.start_own_runs(step);
+        if self.jobs.iter().any(|job| !job.ended) {
+            self.ask_offers(step);
+            self.engage(step);
+            for depth in 1..=step.settings.depth {
+                for at in 0..self.ranked.len() {
+                    let ix = self.ranked[at];
+                    while self.may_take(step, ix, depth) && self.give(step, ix) {}
+                }
+            }
+            self.back_up(step);
+            self.fail_unpayable(step);
+        }
+        self.end_jobs(step);
+    }
+
+    fn ask_offers(&mut self, step: &mut Step) {
+        let every_ms = if self.ranked.is_empty() { step.settings.query_every_ms / 5 } else { step.settings.query_every_ms };
+        if self.asked_ms.is_none_or(|at| at.saturating_add(every_ms) <= step.now_ms) {
+            self.asked_ms = Some(step.now_ms);
+            step.put(Output::QueryOffers);
+        }
+    }
+
+    // ---- machines and deposits ----
+
+    /// Engages the best machines until their slots cover the work, and keeps sessions and channels up.
+    fn engage(&mut self, step: &mut Step) {
+        let wanted: u64 = self.active().map(|slot| u64::from(self.jobs[slot].waiting()) + self.jobs[slot].retro.len() as u64).sum();
+        let (mut slots, mut count) = (0u64, 0usize);
+        for at in 0..self.ranked.len() {
+            let ix = self.ranked[at];
+            if self.rels[ix.0 as usize].engaged {
+                slots += u64::from(self.market.get(ix).map_or(0, |machine| machine.slots()));
+                count += 1;
+                self.prepare(step, ix, count);
+            }
+        }
+        for at in 0..self.ranked.len() {
+            let ix = self.ranked[at];
+            if slots >= wanted || count >= step.settings.machines_max || wanted == 0 {
+                return;
+            }
+            if !self.is_usable(step, ix) || self.rels[ix.0 as usize].engaged {
+                continue;
+            }
+            slots += u64::from(self.market.get(ix).map_or(0, |machine| machine.slots()));
+            count += 1;
+            self.rel(ix).engaged = true;
+            self.prepare(step, ix, count);
+        }
+    }
+
+    /// Whether nothing between us and a machine, nor its offer, keeps it from some job under way.
+    fn is_usable(&self, step: &Step, ix: Ix) -> bool {
+        let rel = &self.rels[ix.0 as usize];
+        rel.broken.is_none()
+            && step.now_ms >= rel.backoff_until_ms
+            && self.active().any(|slot| self.market.obstacle(ix, &self.jobs[slot].paper, step.now_ms).is_none())
+    }
+
+    /// Brings up a session and a channel with an engaged machine.
+    fn prepare(&mut self, step: &mut Step, ix: Ix, engaged: usize) {
+        if !self.is_usable(step, ix) {
+            return;
+        }
+        self.dial(step, ix);
+        let rel = &self.rels[ix.0 as usize];
+        let has_channel = rel.channel.as_ref().is_some_and(|channel| !channel.dead);
+        if !has_channel && rel.funding.is_none() && rel.open.is_empty() {
+            self.fund(step, ix, engaged);
+        }
+    }
+
+    /// Opens a channel or tops it up: a few slices ahead, and all channels together never beyond what the jobs
+    /// under way may still spend.
+    fn fund(&mut self, step: &mut Step, ix: Ix, engaged: usize) {
+        if step.now_ms < self.no_funds_until_ms {
+            return;
+        }
+        let budget: Amount = self.active().map(|slot| self.jobs[slot].purse.free()).sum();
+        let locked: Amount = self.rels.iter().map(idle_deposit).sum();
+        let room = budget.saturating_sub(locked);
+        // The first machines leave something for the others that the work needs.
+        let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
+        let others = self.ranked.len().min(step.settings.machines_max).min(waiting as usize);
+        let share = budget.scale(1, u32::try_from(engaged.max(others).max(1)).unwrap_or(u32::MAX));
+        let add = step.settings.deposit_aim.min(room).min(share);
+        let Some(machine) = self.market.get(ix) else { return };
+        let (provider, payee) = (machine.node, machine.provider);
+        let rel = &mut self.rels[ix.0 as usize];
+        if add == Amount::ZERO || rel.funding.is_some() {
+            return;
+        }
+        let (channel, deposit) = match rel.channel.as_mut().filter(|channel| !channel.dead) {
+            Some(channel) if channel.funding_since_ms.is_some() => return,
+            Some(channel) => {
+                channel.funding_since_ms = Some(step.now_ms);
+                (Some(channel.id), channel.purse.total.saturating_add(add))
+            }
+            None => (None, add),
+        };
+        rel.funding = Some((step.now_ms, add));
+        step.put(Output::FundChannel { provider, payee, channel, deposit });
+    }
+
+    // ---- slices ----
+
+    /// Whether a machine may be sent another slice: fewer than `depth` are unanswered there.
+    fn may_take(&self, step: &Step, ix: Ix, depth: usize) -> bool {
+        let rel = &self.rels[ix.0 as usize];
+        let agreed = rel.channel.as_ref().is_some_and(|channel| channel.agreed && !channel.dead);
+        rel.engaged
+            && rel.up
+            && agreed
+            && rel.broken.is_none()
+            && step.now_ms >= rel.backoff_until_ms
+            && self.unanswered(rel) < depth
+    }
+
+    fn unanswered(&self, rel: &Relation) -> usize {
+        rel.open.iter().filter(|seq| self.slices.get(seq).is_some_and(Slice::is_out)).count()
+    }
+
+    /// What the size of a slice for this machine depends on.
+    fn size_of(&self, ix: Ix) -> Option<Size> {
+        let machine = self.market.get(ix)?;
+        let channel = self.rels[ix.0 as usize].channel.as_ref()?;
+        let machines = self.rels.iter().filter(|rel| rel.engaged && rel.up).count();
+        Some(Size {
+            price: channel.price(),
+            history: machine.history,
+            mfuel_per_s: machine.mfuel_per_s(),
+            deposit_free: channel.purse.free(),
+            machines: u32::try_from(machines).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Sends one slice of the oldest job that has something for this machine.
+    fn give(&mut self, step: &mut Step, ix: Ix) -> bool {
+        for slot in self.active().collect::<Vec<_>>() {
+            let job = &self.jobs[slot];
+            if !job.has_work() || self.market.obstacle(ix, &job.paper, step.now_ms).is_some() {
+                continue;
+            }
+            let Some(size) = self.size_of(ix) else { return false };
+            match job.size(&size) {
+                Sizing::Send { tasks, price_max } => {
+                    let items = self.choose(step, slot, ix, tasks as usize);
+                    if !items.is_empty() {
+                        self.send_slice(step, slot, ix, items, price_max);
+                        self.top_up_early(step, ix, price_max);
+                        return true;
+                    }
+                }
+                Sizing::NeedDeposit => self.fund(step, ix, 1),
+                Sizing::NeedBudget => {}
+            }
+        }
+        false
+    }
+
+    /// Tops a channel up before it runs dry, so that its provider never waits for the ledger.
+    fn top_up_early(&mut self, step: &mut Step, ix: Ix, price_max: Amount) {
+        let free = self.rels[ix.0 as usize].channel.as_ref().map_or(Amount::ZERO, |channel| channel.purse.free());
+        if free < price_max.scale(2, 1) && self.active().any(|slot| self.jobs[slot].has_work()) {
+            self.fund(step, ix, 1);
+        }
+    }
+
+    /// Tasks for one slice: checks of other machines first, since payments wait for them.
+    fn choose(&mut self, step: &mut Step, slot: usize, ix: Ix, count: usize) -> Vec<Item> {
+        let mut items = self.choose_copies(step, slot, ix, count.div_ceil(2));
+        let job = &mut self.jobs[slot];
+        let mut bytes: usize = items.iter().map(|item| spec_bytes(&job.specs[item.index as usize])).sum();
+        for _ in 0..job.retro.len().min(count.saturating_sub(items.len())) {
+            let Some(index) = job.retro.pop_front() else { break };
+            if job.tasks[index as usize].by == ix {
+                job.retro.push_back(index);
+            } else if !items.iter().any(|item| item.index == index) {
+                job.retro_open += 1;
+                job.rechecked += 1;
+                items.push(Item::new(index, Role::Retro));
+            }
+        }
+        let may_avoid = self.ranked.len() > 1;
+        let mut aside = Vec::new();
+        while items.len() < count && aside.len() < LOOK_MAX {
+            let Some(index) = job.pop() else { break };
+            let size = spec_bytes(&job.specs[index as usize]);
+            let has_it = items.iter().any(|item| item.index == index && item.role == Role::Copy);
+            if (may_avoid && job.tasks[index as usize].avoid == ix) || has_it {
+                aside.push(index);
+            } else if bytes + size > INLINE_SLICE_MAX && !items.is_empty() {
+                job.unpop(index);
+                break;
+            } else {
+                bytes += size;
+                items.push(Item::new(index, Role::Original));
+            }
+        }
+        aside.into_iter().rev().for_each(|index| job.unpop(index));
+        items
+    }
+
+    /// Copies of other machines' tasks that this slice may carry.
+    fn choose_copies(&mut self, step: &mut Step, slot: usize, ix: Ix, most: usize) -> Vec<Item> {
+        let node = self.market.node(ix).unwrap_or_default();
+        let job = &mut self.jobs[slot];
+        let mut items = Vec::new();
+        let mut left = Vec::new();
+        for index in std::mem::take(&mut job.unplaced) {
+            let Some(check) = self.checks.get(&(slot, index)).filter(|check| check.place == Place::Waiting) else { continue };
+            let is_next = check.has_original() || verify::is_checker(&step.me.secret, job.id, index, node);
+            let fits = items.len() < most && is_next && may_check(&self.market, &self.rels, check, ix);
+            if fits {
+                job.rechecked += 1;
+                items.push(Item::new(index, Role::Copy));
+            } else {
+                left.push(index);
+            }
+        }
+        job.unplaced = left;
+        items
+    }
+
+    /// Sends a slice: reserves its price, leases its tasks, and chooses secretly what will be checked.
+    pub(super) fn send_slice(&mut self, step: &mut Step, slot: usize, ix: Ix, mut items: Vec<Item>, price_max: Amount) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let checks = self.choose_checks(step, slot, ix, seq, &mut items, true);
+        // In order of index, a check looks like any other task.
+        items.sort_by_key(|item| item.index);
+        let job = &mut self.jobs[slot];
+        for item in &items {
+            match item.role {
+                Role::Original | Role::Backup => {
+                    job.tasks[item.index as usize].live += 1;
+                    job.set_state(item.index, TaskState::Leased);
+                }
+                Role::Copy => {
+                    if let Some(check) = self.checks.get_mut(&(slot, item.index)) {
+                        check.place = Place::At(seq);
+                    }
+                }
+                Role::Canary | Role::Retro => {}
+            }
+        }
+        job.purse.reserve(price_max);
+        let specs: Vec<TaskSpec> = items.iter().map(|item| job.specs[item.index as usize].clone()).collect();
+        let (job_id, signed) = (job.id, job.signed.clone());
+        let (expected_ms, lease_ms) = self.lease(step, slot, ix, items.len());
+        let Some(machine) = self.market.get(ix) else { return };
+        let node = machine.node;
+        let rel = &mut self.rels[ix.0 as usize];
+        let Some(channel) = &mut rel.channel else { return };
+        channel.purse.reserve(price_max);
+        let number = channel.next_slice;
+        channel.next_slice += 1;
+        let id = channel.id;
+        let ahead_ms: u64 = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|s| s.is_out()).map(|s| s.lease_ms).sum();
+        rel.open.push(seq);
+        rel.last_sent = Some(seq);
+        rel.active_ms = step.now_ms;
+        let shown = items.iter().filter(|item| !item.role.is_for_answer()).count();
+        step.record(Record::Sent {
+            channel: id,
+            slice: number,
+            job: job_id,
+            indexes: items.iter().map(|item| item.index).collect(),
+            price_max,
+        });
+        step.report(Event::SliceSent { job: job_id, provider: node, slice: number, tasks: items.len() as u32, checks: shown as u32 });
+        step.send(node, WorkMsg::Slice(Box::new(SliceMsg { channel: id, slice: number, job: signed, price_max, specs })));
+        self.by_number.insert((id, number), seq);
+        self.slices.insert(seq, Slice {
+            job: slot,
+            machine: ix,
+            channel: id,
+            number,
+            items,
+            price_max,
+            sent_ms: step.now_ms,
+            expected_ms,
+            lease_ms,
+            deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
+            pending: checks,
+            backed_up: false,
+            stage: Stage::Out,
+        });
+    }
+
+    /// Chooses secretly which of a slice's tasks are checked, and adds canaries if it `may_add` tasks; says for
+    /// how many checks its payment waits.
+    pub(super) fn choose_checks(&mut self, step: &Step, slot: usize, ix: Ix, seq: u64, items: &mut Vec<Item>, may_add: bool) -> u32 {
+        if !step.settings.checks {
+            return 0;
+        }
+        let Some(machine) = self.market.get(ix) else { return 0 };
+        let (node, right) = (machine.node, machine.history.right);
+        let job = &mut self.jobs[slot];
+        let rel = &mut self.rels[ix.0 as usize];
+        let mut holding = 0;
+        let mut canaries = Vec::new();
+        for item in items.iter().filter(|item| item.role.is_for_answer()) {
+            let key = (slot, item.index);
+            let chosen = verify::is_chosen(&step.me.secret, job.id, item.index, node, right.saturating_add(rel.pending_checks));
+            if !chosen || self.checks.contains_key(&key) {
+                continue;
+            }
+            if rel.credit > 0 {
+                rel.credit -= 1;
+                continue;
+            }
+            if may_add
+                && verify::is_canary(&step.me.secret, job.id, item.index, node)
+                && items.len() + canaries.len() < SLICE_TASKS_MAX
+                && let Some(known) = job.known.iter_mut().find(|known| !known.seen.contains(&ix))
+                && !items.iter().any(|item| item.index == known.index)
+            {
+                known.seen.push(ix);
+                job.rechecked += 1;
+                canaries.push(Item::new(known.index, Role::Canary));
+                continue;
+            }
+            rel.pending_checks += 1;
+            holding += 1;
+            self.checks.insert(key, Check { holds: vec![seq], ..Check::new(ix, seq) });
+            job.unplaced.push(item.index);
+        }
+        items.extend(canaries);
+        holding
+    }
+
+    /// What a slice should take, and how long its lease is.
+    fn lease(&self, step: &Step, slot: usize, ix: Ix, tasks: usize) -> (u64, u64) {
+        let job = &self.jobs[slot];
+        let (speed, slots) = self.market.get(ix).map_or((1, 1), |m| (m.mfuel_per_s().max(1), u64::from(m.slots())));
+        let tasks = tasks as u64;
+        let timeout_ms = u64::from(job.paper.timeout_ms);
+        match job.mean_fuel() {
+            Some(mean) => {
+                let billed = mean.saturating_add(glean_types::params::FUEL_PER_TASK).saturating_mul(tasks);
+                let expected = billed / speed.saturating_mul(1_000);
+                // One task may take far longer than the mean, but none longer than its timeout.
+                let lease = step.settings.lease_min_ms.saturating_add(expected.saturating_mul(4)).saturating_add(timeout_ms);
+                (expected, lease.min(LEASE_MS_MAX))
+            }
+            None => {
+                let rounds = tasks.div_ceil(slots);
+                let lease = step.settings.lease_min_ms.saturating_add(timeout_ms.saturating_mul(rounds)).min(LEASE_MS_MAX);
+                (lease, lease)
+            }
+        }
+    }
+
+    // ---- the tail ----
+
+    /// Copies tasks of late slices to machines that have nothing else to do.
+    fn back_up(&mut self, step: &mut Step) {
+        if self.active().any(|slot| self.jobs[slot].has_work()) {
+            return;
+        }
+        for at in 0..self.ranked.len() {
+            let ix = self.ranked[at];
+            if !self.may_take(step, ix, 1) {
+                continue;
+            }
+            let Some(late) = self.late_slice(step, ix) else { return };
+            self.copy_slice(step, late, ix);
+        }
+    }
+
+    /// The most overdue slice of another machine.
+    fn late_slice(&self, step: &Step, ix: Ix) -> Option<u64> {
+        let is_late = |slice: &Slice| {
+            let due = slice.expected_ms.saturating_mul(2).saturating_add(LATE_MS);
+            slice.is_out() && !slice.backed_up && slice.machine != ix && step.now_ms >= slice.sent_ms.saturating_add(due)
+        };
+        self.slices.iter().find(|(_, slice)| is_late(slice) && !self.jobs[slice.job].ended).map(|(seq, _)| *seq)
+    }
+
+    fn copy_slice(&mut self, step: &mut Step, late: u64, ix: Ix) {
+        let Some(slice) = self.slices.get_mut(&late) else { return };
+        slice.backed_up = true;
+        let slot = slice.job;
+        let job = &self.jobs[slot];
+        let mut items: Vec<Item> = slice
+            .items
+            .iter()
+            .filter(|item| item.role.is_for_answer() && job.tasks[item.index as usize].state == TaskState::Leased)
+            .map(|item| Item::new(item.index, Role::Backup))
+            .collect();
+        let Some(size) = self.size_of(ix) else { return };
+        let obstacle = self.market.obstacle(ix, &job.paper, step.now_ms);
+        if let Sizing::Send { tasks, price_max } = job.size_for(&size, items.len() as u32)
+            && obstacle.is_none()
+        {
+            items.truncate(tasks as usize);
+            if !items.is_empty() {
+                self.send_slice(step, slot, ix, items, price_max);
+            }
+        }
+    }
+
+    /// Fails what no money is left for, once nothing under way can give any back.
+    fn fail_unpayable(&mut self, step: &mut Step) {
+        for slot in self.active().collect::<Vec<_>>() {
+            let is_alone = !self.ranked.iter().any(|ix| self.is_usable(step, *ix));
+            if is_alone && self.jobs[slot].waiting() == 0 {
+                self.recheck_alone(slot);
+            }
+            let job = &self.jobs[slot];
+            if !job.has_work() || job.purse.reserved > Amount::ZERO || self.slices.values().any(|s| s.job == slot && !matches!(s.stage, Stage::Lost)) {
+                continue;
+            }
+            let is_short = |ix: Ix| {
+                let size = self.size_of(ix).map(|size| Size { deposit_free: Amount::MAX, ..size });
+                size.map(|size| job.size(&size) == Sizing::NeedBudget)
+            };
+            let mut answers = self.ranked.iter().filter_map(|ix| is_short(*ix)).peekable();
+            let is_spent = job.purse.free() == Amount::ZERO || (answers.peek().is_some() && answers.all(|short| short));
+            if is_spent {
+                while let Some(index) = self.jobs[slot].pop() {
+                    self.fail(step, slot, index, FailReason::Budget);
+                }
+                self.recheck_alone(slot);
+            }
+        }
+    }
+}
+
+/// Whether a machine may answer a check: another owner's, and not in a circle of waiting.
+pub(super) fn may_check(market: &crate::market::Market, rels: &[Relation], check: &Check, ix: Ix) -> bool {
+    let owner = |ix| market.get(ix).map(|machine| machine.provider);
+    ix != check.machine
+        && owner(ix) != owner(check.machine)
+        && verify::may_carry(rels[ix.0 as usize].last_sent, check.original)
+}
+
+/// Deposits that no promise has used up.
+fn idle_deposit(rel: &Relation) -> Amount {
+    let open = rel.channel.as_ref().filter(|channel| !channel.dead).map_or(Amount::ZERO, |channel| channel.purse.free());
+    open.saturating_add(rel.funding.map_or(Amount::ZERO, |(_, add)| add))
+}
+
+/// What a spec takes up in a frame.
+fn spec_bytes(spec: &TaskSpec) -> usize {
+    spec.stdin.len() + spec.args.iter().map(|arg| arg.len() + 4).sum::<usize>() + 16
+}
