@@ -1,0 +1,115 @@
+//! The one loop: world -> input, brain, output -> world.
+//!
+//! Everything that happens arrives in one inbox and is stepped through [`glean_protocol::Node::step`], the same function
+//! that the simulator runs. What arrived together is stepped together and its records are written with one
+//! fsync (group commit); only then are the effects performed. If the journal cannot be written the loop
+//! ends and with it the node: nothing was promised that is not on the disk.
+
+use std::time::Duration;
+
+use glean_protocol::{Input, Node, Output, Record};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::now_ms;
+use crate::journal::{Journal, JournalError};
+
+/// Inputs stepped before one fsync.
+const BATCH_MAX: usize = 256;
+/// The brain is woken at least this often while it has something to wait for.
+const TICK_MS_MIN: u64 = 5;
+
+type View = Box<dyn FnOnce(&Node) + Send>;
+
+enum Ask {
+    Input(Box<Input>),
+    View(View),
+}
+
+/// Where inputs go. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    asks: mpsc::Sender<Ask>,
+}
+
+impl Inbox {
+    /// A new inbox and the end that the loop reads.
+    pub fn new() -> (Inbox, Asks) {
+        let (asks, queue) = mpsc::channel(4096);
+        (Inbox { asks }, Asks { queue })
+    }
+
+    /// Hands an input to the brain. Lost only if the node has stopped.
+    pub async fn send(&self, input: Input) {
+        let _ = self.asks.send(Ask::Input(Box::new(input))).await;
+    }
+
+    /// Reads something from the brain, after everything sent before it was stepped and stored. `None` once the node has stopped.
+    pub async fn view<T: Send + 'static>(&self, read: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let view: View = Box::new(move |node| drop(answer.send(read(node))));
+        self.asks.send(Ask::View(view)).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// The reading end of an [`Inbox`].
+pub struct Asks {
+    queue: mpsc::Receiver<Ask>,
+}
+
+/// What performs the brain's outputs.
+pub trait World: Send {
+    /// Performs one output; must not block. Records never come here.
+    fn perform(&mut self, output: Output);
+}
+
+/// Runs until the inbox is dropped (clean stop) or the journal fails.
+pub async fn run(mut node: Node, mut journal: Journal, mut asks: Asks, mut world: impl World) -> Result<(), JournalError> {
+    let mut batch = Vec::new();
+    loop {
+        let wait = node.wake_ms().map(|at| at.saturating_sub(now_ms()).max(TICK_MS_MIN));
+        let count = match wait {
+            None => asks.queue.recv_many(&mut batch, BATCH_MAX).await,
+            Some(ms) => {
+                let timed = tokio::time::timeout(Duration::from_millis(ms), asks.queue.recv_many(&mut batch, BATCH_MAX));
+                match timed.await {
+                    Ok(count) => count,
+                    Err(_) => {
+                        batch.push(Ask::Input(Box::new(Input::Tick)));
+                        1
+                    }
+                }
+            }
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        let (outputs, views) = step_all(&mut node, batch.drain(..));
+        let (records, effects) = split(outputs);
+        tokio::task::block_in_place(|| journal.append(&records))?;
+        effects.into_iter().for_each(|output| world.perform(output));
+        views.into_iter().for_each(|view| view(&node));
+    }
+}
+
+fn step_all(node: &mut Node, asks: impl Iterator<Item = Ask>) -> (Vec<Output>, Vec<View>) {
+    let (mut outputs, mut views) = (Vec::new(), Vec::new());
+    for ask in asks {
+        match ask {
+            Ask::Input(input) => outputs.extend(node.step(now_ms(), *input)),
+            Ask::View(view) => views.push(view),
+        }
+    }
+    (outputs, views)
+}
+
+fn split(outputs: Vec<Output>) -> (Vec<Record>, Vec<Output>) {
+    let (mut records, mut effects) = (Vec::new(), Vec::new());
+    for output in outputs {
+        match output {
+            Output::Record(record) => records.push(record),
+            effect => effects.push(effect),
+        }
+    }
+    (records, effects)
+}
