@@ -1,0 +1,711 @@
+//! The world around the nodes: events in order of time, and who answers which output.
+//!
+//! Node 0 is the requester, the others are providers; all run the shipped [`Node::step`]. Everything that
+//! happens (delivery, run time, crash) is an event in one queue, ordered by virtual time and then by number,
+//! and every decision falls from one stream of chance: the same seed gives the same world, byte for byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use glean_protocol::{Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission};
+use glean_types::{
+    AccountKey, Address, Amount, ChannelId, Class, Domain, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed,
+    TaskSpec, encode,
+};
+
+use crate::guest::Guest;
+use crate::invariants::Invariants;
+use crate::ledger::{Ledger, LedgerError, ModelLedger};
+use crate::link::Link;
+use crate::random::Random;
+use crate::villains::Villain;
+
+/// When the world begins, Unix milliseconds.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+/// A world that is not done by then has stalled.
+const END_US: u64 = 6 * 3_600 * 1_000_000;
+/// How long until a session is seen to be gone.
+const GONE_US: u64 = 800_000;
+/// How long the ledger takes.
+const BLOCK_US: u64 = 1_000_000;
+
+type HostIx = usize;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    Tick(HostIx),
+    Input { to: HostIx, life: u32, input: Input },
+    /// A session is being set up.
+    Dial { from: HostIx, life: u32, to: NodeId },
+    /// A message in a session; lost if that has ended.
+    Message { from: HostIx, to: HostIx, session: u64, message: glean_protocol::WorkMsg },
+    /// A session has ended, and now this end notices.
+    Gone { at: HostIx, life: u32, peer: NodeId },
+    Pay { from: HostIx, life: u32, output: Output },
+    Crash(HostIx),
+    Restart(HostIx),
+}
+
+/// A machine in the world.
+struct Host {
+    me: Identity,
+    settings: Settings,
+    terms: Option<ShareTerms>,
+    mfuel_per_s: u64,
+    node: Option<Node>,
+    villain: Option<Box<dyn Villain>>,
+    journal: Vec<Record>,
+    /// Grows with each crash: what was meant for an earlier life is lost.
+    life: u32,
+    skew_ms: u64,
+    /// When each slot is free again, and runs that were stopped.
+    slots_us: Vec<u64>,
+    stopped: BTreeSet<RunId>,
+    next_tick_us: Option<u64>,
+}
+
+/// A simulated network.
+pub struct World {
+    seed: u64,
+    random: Random,
+    now_us: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    number: u64,
+    hosts: Vec<Host>,
+    by_node: BTreeMap<NodeId, HostIx>,
+    sessions: BTreeMap<(HostIx, HostIx), u64>,
+    last_delivery_us: BTreeMap<(HostIx, HostIx), u64>,
+    offers: BTreeMap<NodeId, Signed<Offer>>,
+    ledger: Box<dyn Ledger>,
+    invariants: Invariants,
+    link: Link,
+    guest: Guest,
+    settings: Settings,
+    churn: Option<(u64, u64)>,
+    jobs: Vec<(JobId, Vec<TaskSpec>)>,
+    events: Vec<(HostIx, Event)>,
+    trace: blake3::Hasher,
+    steps: u64,
+}
+
+fn domain() -> Domain {
+    Domain { chain_id: 1_337, channels: Address::repeat_byte(0xcc) }
+}
+
+fn identity(seed: u64, n: usize) -> Identity {
+    let secret = Hash::of(&encode(&("node", seed, n as u64))).0;
+    Identity {
+        node: NodeId(Hash::of(&secret).0),
+        key: AccountKey::from_bytes(&secret).expect("a hash is a valid key but once in 2^128"),
+        domain: domain(),
+        class: Hash([0xc1; 32]),
+        secret,
+    }
+}
+
+impl World {
+    /// A world with one requester and nobody to work for it.
+    pub fn new(seed: u64) -> World {
+        let mut world = World {
+            seed,
+            random: Random::new(seed),
+            now_us: 0,
+            queue: BTreeMap::new(),
+            number: 0,
+            hosts: Vec::new(),
+            by_node: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            last_delivery_us: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            ledger: Box::new(ModelLedger::new(domain())),
+            invariants: Invariants::new(domain()),
+            link: Link::lan(),
+            guest: Guest::default(),
+            settings: Settings::default(),
+            churn: None,
+            jobs: Vec::new(),
+            events: Vec::new(),
+            trace: blake3::Hasher::new(),
+            steps: 0,
+        };
+        world.add_host(None);
+        let payer = world.hosts[0].me.key.address();
+        world.ledger.grant(payer, Amount::whole(1_000));
+        world
+    }
+
+    // ---- builders ----
+
+    /// Adds providers: four slots each, speeds and clocks that differ.
+    pub fn providers(mut self, count: usize) -> World {
+        for _ in 0..count {
+            self.add_provider();
+        }
+        self
+    }
+
+    /// Makes provider `n` (from 0) a villain.
+    pub fn villain(mut self, n: usize, villain: Box<dyn Villain>) -> World {
+        self.hosts[n + 1].villain = Some(villain);
+        self
+    }
+
+    /// Makes the requester a villain.
+    pub fn villain_requester(mut self, villain: Box<dyn Villain>) -> World {
+        self.hosts[0].villain = Some(villain);
+        self
+    }
+
+    /// Puts other wires in.
+    pub fn link(mut self, link: Link) -> World {
+        self.link = link;
+        self
+    }
+
+    /// Puts other programs in.
+    pub fn guest(mut self, guest: Guest) -> World {
+        self.guest = guest;
+        self
+    }
+
+    /// Changes every node's settings.
+    pub fn settings(mut self, change: impl Fn(&mut Settings)) -> World {
+        change(&mut self.settings);
+        for host in &mut self.hosts {
+            change(&mut host.settings);
+            host.node = Some(Node::new(host.me.clone(), host.settings.clone()));
+        }
+        self
+    }
+
+    /// Somebody crashes about every `every_ms`, and is back, from its records, within `down_ms`.
+    pub fn churn(mut self, every_ms: u64, down_ms: u64) -> World {
+        self.churn = Some((every_ms, down_ms));
+        self
+    }
+
+    fn add_host(&mut self, terms: Option<ShareTerms>) -> HostIx {
+        let at = self.hosts.len();
+        let me = identity(self.seed, at);
+        let mfuel_per_s = terms.as_ref().map_or(1_000, |terms| terms.mfuel_per_s);
+        let slots = terms.as_ref().map_or(2, |terms| terms.slots as usize);
+        self.by_node.insert(me.node, at);
+        self.hosts.push(Host {
+            node: Some(Node::new(me.clone(), self.settings.clone())),
+            me,
+            settings: self.settings.clone(),
+            terms,
+            mfuel_per_s,
+            villain: None,
+            journal: Vec::new(),
+            life: 0,
+            skew_ms: self.random.range(0, 2_000),
+            slots_us: vec![0; slots],
+            stopped: BTreeSet::new(),
+            next_tick_us: None,
+        });
+        at
+    }
+
+    fn add_provider(&mut self) -> HostIx {
+        let price = Amount::whole(1).scale(self.random.range(8, 12) as u32, 10_000);
+        let terms = ShareTerms {
+            price_per_gfuel: price,
+            slots: 4,
+            mem_max: 1 << 32,
+            mfuel_per_s: self.random.range(500, 2_000),
+            region: "sim".into(),
+            machine: 0,
+            peer: vec![1],
+        };
+        let at = self.add_host(Some(terms));
+        let delay_us = self.random.range(0, 500_000);
+        let terms = self.hosts[at].terms.clone();
+        self.give(delay_us, at, Input::Share(terms));
+        at
+    }
+
+    /// A machine joins while the world runs.
+    pub fn join(&mut self) {
+        self.add_provider();
+    }
+
+    // ---- jobs ----
+
+    /// Hands a job with so many tasks and this budget to the requester, in a second from now.
+    pub fn submit(&mut self, tasks: u32, budget: &str) -> JobId {
+        let specs: Vec<TaskSpec> =
+            (0..tasks).map(|index| TaskSpec { index, args: vec![format!("{index}")], stdin: Vec::new() }).collect();
+        let me = &self.hosts[0].me;
+        let manifest = Manifest { name: "sim".into(), tasks_root: Hash::of(&encode(&specs)), ..Manifest::default() };
+        let job = Job {
+            requester: me.key.address(),
+            node: me.node,
+            program: Hash::of(b"a program"),
+            manifest: Hash::of(&encode(&manifest)),
+            tasks,
+            budget: budget.parse().expect("a test's budget is an amount"),
+            fuel_max: 10_000_000_000,
+            mem_max: 1 << 26,
+            output_max: 1 << 20,
+            timeout_ms: 60_000,
+            class: Class::Exact,
+            seed: Hash::of(&encode(&self.jobs.len())),
+            created_ms: EPOCH_MS,
+        };
+        let id = job.id();
+        let submission =
+            Submission { job: job.sign(&me.key, &me.domain), manifest, specs: specs.clone(), max_fails: None };
+        self.jobs.push((id, specs));
+        self.give(1_000_000, 0, Input::Submit(Box::new(submission)));
+        id
+    }
+
+    /// A person's or the world's input for the requester, now.
+    pub fn tell_requester(&mut self, input: Input) {
+        self.give(0, 0, input);
+    }
+
+    /// Runs until all jobs have ended and all money that was earned is claimed; panics if the world stalls.
+    pub fn run(&mut self) {
+        if let Some((every_ms, _)) = self.churn {
+            let delay_us = self.random.range(0, every_ms * 1_000);
+            let victim = self.victim();
+            self.after(delay_us, Happening::Crash(victim));
+        }
+        while !self.is_done() {
+            assert!(self.now_us < END_US, "seed {}: the world stalls: {:?}", self.seed, self.job_views());
+            assert!(self.advance(), "seed {}: nothing happens any more: {:?}", self.seed, self.job_views());
+        }
+        self.churn = None;
+    }
+
+    /// Runs for so long.
+    pub fn run_for(&mut self, ms: u64) {
+        let until_us = self.now_us + ms * 1_000;
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= until_us) {
+            self.advance();
+        }
+        self.now_us = until_us;
+    }
+
+    fn is_done(&self) -> bool {
+        let submitted = self.hosts[0].node.as_ref().map_or(0, |node| node.jobs().len());
+        submitted == self.jobs.len() && self.job_views().iter().all(|view| view.ended)
+    }
+
+    fn job_views(&self) -> Vec<JobView> {
+        self.hosts[0].node.as_ref().map(Node::jobs).unwrap_or_default()
+    }
+
+    // ---- what tests ask ----
+
+    /// The requester's node.
+    pub fn requester(&self) -> &Node {
+        self.hosts[0].node.as_ref().expect("the requester is up")
+    }
+
+    /// A job's standing.
+    pub fn view(&self, job: JobId) -> JobView {
+        self.requester().job_view(job).expect("the job was submitted")
+    }
+
+    /// How many tasks of a job ended with the right answer.
+    pub fn right_answers(&self, job: JobId) -> u32 {
+        self.answers(job).0
+    }
+
+    /// How many tasks of a job ended with a wrong answer.
+    pub fn wrong_answers(&self, job: JobId) -> u32 {
+        self.answers(job).1
+    }
+
+    fn answers(&self, job: JobId) -> (u32, u32) {
+        let Some((_, specs)) = self.jobs.iter().find(|(id, _)| *id == job) else { return (0, 0) };
+        let mut last = BTreeMap::new();
+        let mut paper = None;
+        for record in &self.hosts[0].journal {
+            match record {
+                Record::Accepted { job: id, result, .. } if *id == job => {
+                    last.insert(result.index, result);
+                }
+                Record::Submitted(submission) if submission.job.paper.id() == job => paper = Some(&submission.job.paper),
+                _ => {}
+            }
+        }
+        let Some(paper) = paper else { return (0, 0) };
+        let right = last.iter().filter(|(index, result)| self.guest.run(paper, &specs[**index as usize]) == ***result);
+        let right = right.count() as u32;
+        (right, last.len() as u32 - right)
+    }
+
+    /// The node id of provider `n`.
+    pub fn provider(&self, n: usize) -> NodeId {
+        self.hosts[n + 1].me.node
+    }
+
+    /// Whether the requester holds a verdict against provider `n`.
+    pub fn is_caught(&self, n: usize) -> bool {
+        let node = self.provider(n);
+        self.hosts[0].journal.iter().any(|record| matches!(record, Record::Caught { provider, .. } if *provider == node))
+    }
+
+    /// What provider `n` has in its account.
+    pub fn balance(&self, n: usize) -> Amount {
+        self.ledger.balance(self.hosts[n + 1].me.key.address())
+    }
+
+    /// What the requester promised to provider `n` altogether.
+    pub fn promised_to(&self, n: usize) -> Amount {
+        let node = self.provider(n);
+        self.requester().channels().iter().filter(|c| c.ours && c.peer == node).map(|c| c.promised).sum()
+    }
+
+    /// News of the requester, in order.
+    pub fn news(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|(at, _)| *at == 0).map(|(_, event)| event)
+    }
+
+    /// News of provider `n`, in order.
+    pub fn news_of(&self, n: usize) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |(at, _)| *at == n + 1).map(|(_, event)| event)
+    }
+
+    /// The requester's records.
+    pub fn journal(&self) -> &[Record] {
+        &self.hosts[0].journal
+    }
+
+    /// Virtual milliseconds since the world began.
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+
+    /// Steps taken by all nodes.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// A hash over everything that happened.
+    pub fn trace(&self) -> Hash {
+        Hash(*self.trace.finalize().as_bytes())
+    }
+
+    // ---- the loop ----
+
+    fn after(&mut self, delay_us: u64, happening: Happening) {
+        self.number += 1;
+        self.queue.insert((self.now_us + delay_us, self.number), happening);
+    }
+
+    fn give(&mut self, delay_us: u64, to: HostIx, input: Input) {
+        let life = self.hosts[to].life;
+        self.after(delay_us, Happening::Input { to, life, input });
+    }
+
+    fn is_alive(&self, host: HostIx, life: u32) -> bool {
+        self.hosts[host].node.is_some() && self.hosts[host].life == life
+    }
+
+    fn advance(&mut self) -> bool {
+        let Some(((at_us, _), happening)) = self.queue.pop_first() else { return false };
+        self.now_us = self.now_us.max(at_us);
+        match happening {
+            Happening::Tick(host) => {
+                if self.hosts[host].next_tick_us == Some(at_us) {
+                    self.hosts[host].next_tick_us = None;
+                    self.step(host, Input::Tick);
+                }
+            }
+            Happening::Input { to, life, input } => {
+                let is_stopped = matches!(&input, Input::Ran { run, .. } if self.hosts[to].stopped.remove(run));
+                if self.is_alive(to, life) && !is_stopped {
+                    self.step(to, input);
+                }
+            }
+            Happening::Dial { from, life, to } => self.on_dial(from, life, to),
+            Happening::Message { from, to, session, message } => self.on_message(from, to, session, message),
+            Happening::Gone { at, life, peer } => {
+                let other = self.by_node[&peer];
+                if self.is_alive(at, life) && !self.sessions.contains_key(&pair(at, other)) {
+                    self.step(at, Input::Disconnected(peer));
+                }
+            }
+            Happening::Pay { from, life, output } => self.on_ledger(from, life, output),
+            Happening::Crash(host) => self.on_crash(host),
+            Happening::Restart(host) => self.on_restart(host),
+        }
+        true
+    }
+
+    /// One step of one node: the brain decides, the watcher looks, the world performs.
+    fn step(&mut self, at: HostIx, input: Input) {
+        let host = &mut self.hosts[at];
+        let Some(node) = &mut host.node else { return };
+        let now_ms = EPOCH_MS + self.now_us / 1_000 + host.skew_ms;
+        let input = match &mut host.villain {
+            Some(villain) => villain.on_input(input),
+            None => input,
+        };
+        let mut outputs = node.step(now_ms, input);
+        let wake_ms = node.wake_ms();
+        self.steps += 1;
+        if host.villain.is_none() {
+            self.invariants.check_step(host.me.node, &outputs, &*self.ledger);
+        }
+        if let Some(villain) = &mut host.villain {
+            outputs = villain.on_outputs(&host.me, outputs);
+        }
+        self.trace.update(&self.now_us.to_le_bytes()).update(&(at as u64).to_le_bytes());
+        // Durable first, then everything else.
+        for output in &outputs {
+            if let Output::Record(record) = output {
+                self.trace.update(&encode(record));
+                self.hosts[at].journal.push(record.clone());
+            }
+        }
+        for output in outputs {
+            self.perform(at, output);
+        }
+        if let Some(wake_ms) = wake_ms {
+            let local_us = (wake_ms - now_ms.min(wake_ms)) * 1_000;
+            let at_us = self.now_us + local_us.max(1_000);
+            if self.hosts[at].next_tick_us.is_none_or(|due| due <= self.now_us || at_us < due) {
+                self.hosts[at].next_tick_us = Some(at_us);
+                self.after(at_us - self.now_us, Happening::Tick(at));
+            }
+        }
+    }
+
+    fn perform(&mut self, at: HostIx, output: Output) {
+        let life = self.hosts[at].life;
+        match output {
+            Output::Record(_) => {}
+            Output::QueryOffers => {
+                let now_ms = EPOCH_MS + self.now_ms();
+                let offers = self.offers.values().filter(|offer| offer.paper.expires_ms() > now_ms).cloned().collect();
+                let delay_us = self.link.latency_us(&mut self.random);
+                self.give(delay_us, at, Input::Offers(offers));
+            }
+            Output::Publish(offer) => {
+                self.offers.insert(offer.paper.node, offer);
+            }
+            Output::Dial { node, .. } => {
+                let delay_us = self.link.latency_us(&mut self.random);
+                self.after(delay_us, Happening::Dial { from: at, life, to: node });
+            }
+            Output::Hangup(node) => {
+                if let Some(other) = self.by_node.get(&node).copied() {
+                    self.end_session(at, other);
+                }
+            }
+            Output::Send { to, message } => self.send(at, to, message),
+            Output::FundChannel { .. } | Output::Claim(_) | Output::CloseChannel(_) => {
+                self.after(BLOCK_US, Happening::Pay { from: at, life, output });
+            }
+            Output::LookUpChannel(id) => {
+                let view = self.ledger.channel(id);
+                self.give(2_000, at, Input::ChannelSeen { channel: id, view });
+            }
+            Output::Run(order) => self.start_run(at, order),
+            Output::StopRun(run) => {
+                self.hosts[at].stopped.insert(run);
+            }
+            Output::Report(event) => {
+                self.trace.update(&encode(&format!("{event:?}")));
+                self.events.push((at, event));
+            }
+        }
+    }
+
+    // ---- links ----
+
+    fn send(&mut self, from: HostIx, to: NodeId, message: glean_protocol::WorkMsg) {
+        let other = self.by_node.get(&to).copied();
+        let session = other.and_then(|other| self.sessions.get(&pair(from, other)).copied());
+        let (Some(other), Some(session)) = (other, session) else {
+            let life = self.hosts[from].life;
+            self.after(1_000, Happening::Gone { at: from, life, peer: to });
+            return;
+        };
+        self.trace.update(&message.to_frame());
+        if self.random.one_in(self.link.break_one_in) {
+            self.end_session(from, other);
+            return;
+        }
+        let copies = 1 + usize::from(self.random.one_in(self.link.duplicate_one_in));
+        for _ in 0..copies {
+            let mut at_us = self.now_us + self.link.latency_us(&mut self.random);
+            if self.link.is_ordered {
+                let last = self.last_delivery_us.entry((from, other)).or_default();
+                at_us = at_us.max(*last);
+                *last = at_us;
+            }
+            let happening = Happening::Message { from, to: other, session, message: message.clone() };
+            self.after(at_us - self.now_us, happening);
+        }
+    }
+
+    fn on_message(&mut self, from: HostIx, to: HostIx, session: u64, message: glean_protocol::WorkMsg) {
+        if self.sessions.get(&pair(from, to)) == Some(&session) && self.hosts[to].node.is_some() {
+            let from = self.hosts[from].me.node;
+            self.step(to, Input::Message { from, message });
+        }
+    }
+
+    fn on_dial(&mut self, from: HostIx, life: u32, to: NodeId) {
+        if !self.is_alive(from, life) {
+            return;
+        }
+        let Some(other) = self.by_node.get(&to).copied().filter(|other| self.hosts[*other].node.is_some()) else {
+            self.after(GONE_US, Happening::Gone { at: from, life, peer: to });
+            return;
+        };
+        if self.sessions.contains_key(&pair(from, other)) {
+            self.step(from, Input::Connected(to));
+            return;
+        }
+        self.number += 1;
+        self.sessions.insert(pair(from, other), self.number);
+        let dialler = self.hosts[from].me.node;
+        self.step(other, Input::Connected(dialler));
+        self.step(from, Input::Connected(to));
+    }
+
+    fn end_session(&mut self, a: HostIx, b: HostIx) {
+        if self.sessions.remove(&pair(a, b)).is_none() {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let (life, peer) = (self.hosts[at].life, self.hosts[peer].me.node);
+            let delay_us = self.random.range(1_000, GONE_US);
+            self.after(delay_us, Happening::Gone { at, life, peer });
+        }
+    }
+
+    // ---- workers ----
+
+    fn start_run(&mut self, at: HostIx, order: RunOrder) {
+        let now_us = self.now_us;
+        let host = &mut self.hosts[at];
+        let mut done_us = now_us;
+        let mut results = Vec::with_capacity(order.specs.len());
+        for spec in &order.specs {
+            let result = self.guest.run(&order.job, spec);
+            let run_us = result.fuel / host.mfuel_per_s.max(1);
+            // The slot that is free first.
+            let slot = host.slots_us.iter_mut().min().expect("every host has slots");
+            *slot = (*slot).max(now_us) + run_us;
+            done_us = done_us.max(*slot);
+            results.push(Ok(result));
+        }
+        self.give(done_us - now_us + 100, at, Input::Ran { run: order.run, results });
+    }
+
+    // ---- the ledger ----
+
+    fn on_ledger(&mut self, from: HostIx, life: u32, output: Output) {
+        let account = self.hosts[from].me.key.address();
+        match output {
+            Output::FundChannel { provider, payee, channel, deposit } => {
+                let funded = match channel {
+                    None => self.ledger.open(account, payee, deposit).map(|id| (id, deposit)),
+                    Some(id) => self.ledger.top_up(account, id, deposit).map(|deposit| (id, deposit)),
+                };
+                let input = match funded {
+                    Ok((channel, deposit)) => Input::ChannelReady { provider, channel, deposit },
+                    Err(error) => Input::ChannelFailed {
+                        provider,
+                        why: format!("{error:?}"),
+                        no_funds: error == LedgerError::NoFunds,
+                    },
+                };
+                self.tell(from, life, input);
+            }
+            Output::Claim(voucher) => {
+                if let Ok(settled) = self.ledger.settle(&voucher) {
+                    self.tell(from, life, Input::Claimed { channel: voucher.paper.channel, settled });
+                }
+            }
+            Output::CloseChannel(id) => {
+                // A channel that is closing already stays so.
+                let _ = self.ledger.request_close(account, id);
+            }
+            _ => {}
+        }
+        self.invariants.check_money(&*self.ledger);
+    }
+
+    fn tell(&mut self, to: HostIx, life: u32, input: Input) {
+        if self.is_alive(to, life) {
+            self.step(to, input);
+        }
+    }
+
+    /// The channel's state on the ledger.
+    pub fn channel(&self, id: ChannelId) -> Option<glean_protocol::ChannelView> {
+        self.ledger.channel(id)
+    }
+
+    // ---- churn ----
+
+    /// Whom the next crash hits: now and then the requester.
+    fn victim(&mut self) -> HostIx {
+        if self.random.one_in(12) { 0 } else { self.random.range(1, self.hosts.len() as u64 - 1) as usize }
+    }
+
+    fn on_crash(&mut self, at: HostIx) {
+        let Some((every_ms, down_ms)) = self.churn else { return };
+        self.crash(at);
+        let delay_us = self.random.range(0, down_ms * 1_000);
+        self.after(delay_us, Happening::Restart(at));
+        let next_us = self.random.range(1, 2 * every_ms * 1_000);
+        let victim = self.victim();
+        self.after(next_us, Happening::Crash(victim));
+    }
+
+    /// Kills a node: its memory, its sessions and its runs are gone, its records stay.
+    fn crash(&mut self, at: HostIx) {
+        if self.hosts[at].node.take().is_none() {
+            return;
+        }
+        let host = &mut self.hosts[at];
+        host.life += 1;
+        host.stopped.clear();
+        host.next_tick_us = None;
+        host.slots_us.iter_mut().for_each(|slot| *slot = 0);
+        let peers: Vec<HostIx> = self.sessions.keys().filter(|(a, b)| *a == at || *b == at).map(|(a, b)| a + b - at).collect();
+        for peer in peers {
+            self.end_session(at, peer);
+        }
+    }
+
+    fn on_restart(&mut self, at: HostIx) {
+        let host = &mut self.hosts[at];
+        if host.node.is_some() {
+            return;
+        }
+        let node = Node::restore(host.me.clone(), host.settings.clone(), host.journal.iter().cloned());
+        if host.villain.is_none() {
+            self.invariants.check_restart(&node);
+        }
+        host.node = Some(node);
+        let terms = host.terms.clone();
+        if terms.is_some() {
+            self.step(at, Input::Share(terms));
+        }
+        self.step(at, Input::Tick);
+    }
+}
+
+fn pair(a: HostIx, b: HostIx) -> (HostIx, HostIx) {
+    (a.min(b), a.max(b))
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this world came from seed {0}: replay it with GLEAN_SEED={0}", self.seed);
+        }
+    }
+}
