@@ -1,0 +1,246 @@
+//! Questions to a state: `eth_call` and `eth_estimateGas`. Nothing is changed by asking.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_consensus::Header;
+use alloy_eips::eip2930::AccessList;
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
+use revm::context::TxEnv;
+use revm::context_interface::result::{ExecutionResult, HaltReason};
+use revm::state::EvmState;
+
+use crate::evm::{Evm, EvmError, Purpose};
+use crate::overlay::Overlay;
+use crate::refusal::{Refusal, revert_text};
+use crate::state::{State, StateError};
+
+/// Most gas a question may use, whatever it asks for.
+pub const CALL_GAS_MAX: u64 = 50_000_000;
+/// Gas of a plain transfer: the least that any transaction needs.
+const TRANSFER_GAS: u64 = 21_000;
+
+/// What is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallRequest {
+    /// In whose name.
+    pub from: Address,
+    /// `None` to create a contract.
+    pub to: Option<Address>,
+    /// Native coins sent along.
+    pub value: U256,
+    /// Calldata.
+    pub data: Bytes,
+    /// At most this much gas; [`CALL_GAS_MAX`] when `None` or above it.
+    pub gas: Option<u64>,
+    /// What to pay per gas; nothing when zero, and then the base fee is zero too.
+    pub gas_price: u128,
+    /// Declared accesses.
+    pub access_list: AccessList,
+}
+
+/// What to pretend about accounts, as `eth_call`'s third parameter does.
+pub type Overrides = BTreeMap<Address, AccountOverride>;
+
+/// What to pretend about one account; `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountOverride {
+    /// Another balance.
+    pub balance: Option<U256>,
+    /// Another nonce.
+    pub nonce: Option<u64>,
+    /// Other code.
+    pub code: Option<Bytes>,
+    /// Other values of some slots.
+    pub slots: BTreeMap<U256, U256>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// As hoped.
+    Success,
+    /// The contract said no; [`CallResult::output`] holds its words.
+    Revert,
+    /// It could not go on: out of gas, a bad jump and the like.
+    Halt(String),
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallResult {
+    /// How it ended.
+    pub outcome: CallOutcome,
+    /// Returned or reverted with.
+    pub output: Bytes,
+    /// Gas used.
+    pub gas_used: u64,
+    /// Events.
+    pub logs: Vec<Log>,
+    /// Accounts and slots it looked at, for `eth_createAccessList`.
+    pub touched: BTreeMap<Address, BTreeSet<B256>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It cannot be asked like this.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Why no gas limit is enough.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EstimateError {
+    /// The contract says no.
+    #[error("{}", revert_text(.0))]
+    Reverted(Bytes),
+    /// It fails with any gas that is allowed.
+    #[error("{reason} (gas limit {gas})")]
+    Halted {
+        /// Why.
+        reason: String,
+        /// Tried with.
+        gas: u64,
+    },
+    /// It could not be asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl From<EvmError> for CallError {
+    fn from(error: EvmError) -> CallError {
+        match error {
+            EvmError::Refused(refusal) => refusal.into(),
+            EvmError::State(error) => error.into(),
+        }
+    }
+}
+
+/// Asks the state after the block with this header.
+pub fn call(
+    state: &dyn State,
+    chain_id: u64,
+    header: &Header,
+    request: &CallRequest,
+    overrides: &Overrides,
+) -> Result<CallResult, CallError> {
+    let mut header = header.clone();
+    header.gas_limit = header.gas_limit.max(CALL_GAS_MAX);
+    if request.gas_price == 0 {
+        header.base_fee_per_gas = Some(0);
+    }
+    let mut overlay = Overlay::new(state);
+    pretend(&mut overlay, overrides)?;
+    let nonce = overlay.account(request.from)?.unwrap_or_default().nonce;
+    let mut evm = Evm::new(chain_id, &header, overlay, Purpose::Question);
+    let (result, touched) = evm.run(tx_env(request, nonce))?;
+    Ok(answer(result, &touched))
+}
+
+fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {
+    TxEnv {
+        // An access list needs its own type; everything else means the same in the oldest one.
+        tx_type: u8::from(!request.access_list.0.is_empty()),
+        caller: request.from,
+        gas_limit: request.gas.unwrap_or(CALL_GAS_MAX).min(CALL_GAS_MAX),
+        gas_price: request.gas_price,
+        kind: request.to.map_or(TxKind::Create, TxKind::Call),
+        value: request.value,
+        data: request.data.clone(),
+        nonce,
+        chain_id: None,
+        access_list: request.access_list.clone(),
+        ..TxEnv::default()
+    }
+}
+
+fn pretend(overlay: &mut Overlay<'_>, overrides: &Overrides) -> Result<(), StateError> {
+    for (address, pretended) in overrides {
+        let mut account = overlay.account(*address)?.unwrap_or_default();
+        account.balance = pretended.balance.unwrap_or(account.balance);
+        account.nonce = pretended.nonce.unwrap_or(account.nonce);
+        if let Some(code) = &pretended.code {
+            account.code_hash = keccak256(code);
+            overlay.code.insert(account.code_hash, code.clone());
+        }
+        overlay.set(*address, Some(account));
+        overlay.slots.extend(pretended.slots.iter().map(|(slot, value)| ((*address, *slot), *value)));
+    }
+    Ok(())
+}
+
+fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult {
+    let outcome = match &result {
+        ExecutionResult::Success { .. } => CallOutcome::Success,
+        ExecutionResult::Revert { .. } => CallOutcome::Revert,
+        ExecutionResult::Halt { reason, .. } => CallOutcome::Halt(halt_text(reason)),
+    };
+    let slots = |slots: &revm::state::EvmStorage| slots.keys().map(|slot| B256::from(*slot)).collect();
+    CallResult {
+        outcome,
+        output: result.output().cloned().unwrap_or_default(),
+        gas_used: result.tx_gas_used(),
+        touched: touched.iter().map(|(address, account)| (*address, slots(&account.storage))).collect(),
+        logs: result.into_logs(),
+    }
+}
+
+/// A halt in geth's words where tools look for them.
+fn halt_text(reason: &HaltReason) -> String {
+    match reason {
+        HaltReason::OutOfGas(_) => "out of gas".into(),
+        HaltReason::OpcodeNotFound | HaltReason::InvalidFEOpcode => "invalid opcode".into(),
+        HaltReason::InvalidJump => "invalid jump destination".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The least gas limit with which the request succeeds, within a sixty-fourth.
+pub fn estimate_gas(
+    state: &dyn State,
+    chain_id: u64,
+    header: &Header,
+    request: &CallRequest,
+    overrides: &Overrides,
+) -> Result<u64, EstimateError> {
+    let attempt = |gas: u64| {
+        let request = CallRequest { gas: Some(gas), ..request.clone() };
+        call(state, chain_id, header, &request, overrides)
+    };
+    let mut high = request.gas.unwrap_or(header.gas_limit).min(header.gas_limit).min(CALL_GAS_MAX);
+    let first = attempt(high)?;
+    match first.outcome {
+        CallOutcome::Success => {}
+        CallOutcome::Revert => return Err(EstimateError::Reverted(first.output)),
+        CallOutcome::Halt(reason) => return Err(EstimateError::Halted { reason, gas: high }),
+    }
+    // A call may need more than it uses: refunds come at the end, and a caller keeps a 64th from its callee.
+    let mut low = first.gas_used.max(TRANSFER_GAS) - 1;
+    let guess = first.gas_used + first.gas_used / 63 + 2_300;
+    if guess < high {
+        match succeeds(attempt(guess))? {
+            true => high = guess,
+            false => low = guess,
+        }
+    }
+    while low + 1 < high && high - low > high / 64 {
+        let middle = low + (high - low) / 2;
+        match succeeds(attempt(middle))? {
+            true => high = middle,
+            false => low = middle,
+        }
+    }
+    Ok(high)
+}
+
+/// Too little gas shows as a refusal, a halt or a revert, depending on where it ran out.
+fn succeeds(answer: Result<CallResult, CallError>) -> Result<bool, CallError> {
+    match answer {
+        Ok(result) => Ok(result.outcome == CallOutcome::Success),
+        Err(CallError::Refused(Refusal::IntrinsicGas { .. })) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,123 @@
+//! The EVM as this ledger sets it: one fork, one chain id, the state underneath. No other file knows revm's knobs.
+
+use alloy_consensus::{Header, Transaction as _, TxEnvelope};
+use alloy_primitives::{Address, U256};
+use revm::context::{BlockEnv, CfgEnv, TxEnv};
+use revm::context_interface::ContextTr;
+use revm::context_interface::either::Either;
+use revm::context_interface::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::primitives::hardfork::SpecId;
+use revm::state::EvmState;
+use revm::{Context, ExecuteEvm, MainBuilder, MainContext};
+
+use crate::overlay::Overlay;
+use crate::refusal::Refusal;
+use crate::state::StateError;
+
+/// The fork whose rules hold from block 0.
+const SPEC: SpecId = SpecId::OSAKA;
+
+type Inner<'a> = revm::MainnetEvm<revm::handler::MainnetContext<Overlay<'a>>>;
+
+/// Why nothing was executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EvmError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a transaction is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be in a block: all rules hold.
+    Block,
+    /// To answer a question or to make the genesis: the nonce is not checked and the gas has no cap per transaction.
+    Question,
+}
+
+pub(crate) struct Evm<'a> {
+    inner: Inner<'a>,
+    base_fee: u64,
+}
+
+impl<'a> Evm<'a> {
+    /// An EVM inside the block with this header.
+    pub(crate) fn new(chain_id: u64, header: &Header, state: Overlay<'a>, purpose: Purpose) -> Evm<'a> {
+        let mut cfg = CfgEnv::new_with_spec(SPEC).with_chain_id(chain_id);
+        if purpose == Purpose::Question {
+            cfg.disable_nonce_check = true;
+            cfg.tx_gas_limit_cap = Some(u64::MAX);
+        }
+        let base_fee = header.base_fee_per_gas.unwrap_or_default();
+        let inner = Context::mainnet().with_db(state).with_block(block_env(header)).with_cfg(cfg).build_mainnet();
+        Evm { inner, base_fee }
+    }
+
+    /// Runs a transaction. Nothing is kept until [`Evm::commit`].
+    pub(crate) fn run(&mut self, tx: TxEnv) -> Result<(ExecutionResult, EvmState), EvmError> {
+        let (sender, max_fee) = (tx.caller, tx.gas_price);
+        match self.inner.transact(tx) {
+            Ok(done) => Ok((done.result, done.state)),
+            Err(EVMError::Transaction(error)) => Err(self.refusal(error, sender, max_fee).into()),
+            Err(EVMError::Database(error)) => Err(error.into()),
+            Err(EVMError::Header(error)) => Err(Refusal::Other(error.to_string()).into()),
+            Err(EVMError::Custom(error)) => Err(Refusal::Other(error).into()),
+            Err(EVMError::CustomAny(error)) => Err(Refusal::Other(error.to_string()).into()),
+        }
+    }
+
+    fn refusal(&self, error: InvalidTransaction, sender: Address, max_fee: u128) -> Refusal {
+        Refusal::from_evm(error, sender, max_fee, self.base_fee)
+    }
+
+    /// Takes over what a transaction did.
+    pub(crate) fn commit(&mut self, touched: EvmState) -> Result<(), StateError> {
+        self.state().commit(touched)
+    }
+
+    pub(crate) fn state(&mut self) -> &mut Overlay<'a> {
+        self.inner.ctx.db_mut()
+    }
+
+    /// The state with all that was committed.
+    pub(crate) fn into_state(self) -> Overlay<'a> {
+        self.inner.ctx.journaled_state.database
+    }
+}
+
+fn block_env(header: &Header) -> BlockEnv {
+    let mut env = BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or_default(),
+        difficulty: U256::ZERO,
+        prevrandao: Some(header.mix_hash),
+        ..BlockEnv::default()
+    };
+    env.set_blob_excess_gas_and_price(0, revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE);
+    env
+}
+
+/// A signed transaction as revm takes it.
+pub(crate) fn tx_env(tx: &TxEnvelope, sender: Address) -> TxEnv {
+    TxEnv {
+        tx_type: tx.tx_type().into(),
+        caller: sender,
+        gas_limit: tx.gas_limit(),
+        gas_price: tx.max_fee_per_gas(),
+        kind: tx.kind(),
+        value: tx.value(),
+        data: tx.input().clone(),
+        nonce: tx.nonce(),
+        chain_id: tx.chain_id(),
+        access_list: tx.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: tx.max_priority_fee_per_gas(),
+        blob_hashes: Vec::new(),
+        max_fee_per_blob_gas: 0,
+        authorization_list: tx.authorization_list().unwrap_or_default().iter().cloned().map(Either::Left).collect(),
+    }
+}
