@@ -12,6 +12,9 @@ pub struct NetLimits {
     /// Live incoming connections of one peer. One per protocol is normal use; more is a peer that lost
     /// some and does not know it yet.
     pub connections_per_peer_max: usize,
+    /// Live incoming connections from one IP address (one /64 of IPv6), all keys together: keys are free,
+    /// addresses are not. Connections through a relay do not count here.
+    pub connections_per_ip_max: usize,
     /// Handshakes in progress. Half of them makes us ask newcomers to prove their address first.
     pub handshakes_max: usize,
     /// Open streams on one connection: questions in flight, sessions, blob requests.
@@ -38,6 +41,9 @@ pub struct NetLimits {
     /// A silent peer is gone after this. Long, because a machine whose cores are busy with tasks can be
     /// silent for half a minute and still be honest.
     pub silence_timeout: Duration,
+    /// How often an idle connection shows that it lives, which also keeps the way through home routers
+    /// open. At most 5 s.
+    pub keep_alive: Duration,
     /// An incoming connection without any open stream is closed after this.
     pub unused_timeout: Duration,
     /// Blob bytes per second sent to one peer; 0 is no limit.
@@ -51,6 +57,7 @@ impl Default for NetLimits {
         Self {
             connections_max: 1024,
             connections_per_peer_max: 8,
+            connections_per_ip_max: 256,
             handshakes_max: 256,
             streams_per_connection_max: 256,
             sessions_per_peer_max: 8,
@@ -63,6 +70,7 @@ impl Default for NetLimits {
             message_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(15),
             silence_timeout: Duration::from_secs(75),
+            keep_alive: Duration::from_secs(5),
             unused_timeout: Duration::from_secs(300),
             blob_bytes_per_second: 0,
             blob_requests_max: 256,

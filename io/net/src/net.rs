@@ -1,8 +1,8 @@
 //! The endpoint: one key, one set of sockets, connections by protocol and peer.
 //!
-//! Outgoing connections are kept and shared, one per peer and protocol: the first caller dials, the
-//! others wait for it, and a dead connection is replaced at the next use. Incoming ones pass the gate
-//! (room, admission), then their streams are read under the limits and handed out by [`Net::accept`].
+//! Outgoing connections are kept and shared, one per peer and protocol (`pool`). Incoming ones pass the
+//! gate (room, admission), then their streams are read under the limits (`incoming`) and handed out by
+//! [`Net::accept`].
 
 mod incoming;
 mod pool;
@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glean_types::NodeId;
-use iroh::endpoint::{IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadToEndError, VarInt, presets};
+use iroh::endpoint::{IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadExactError, ReadToEndError, VarInt, presets};
 use iroh::{Endpoint, RelayMode, SecretKey};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use self::incoming::{Incoming, ReplySender};
 pub(crate) use self::pool::Pool;
@@ -30,8 +31,6 @@ use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
 
-/// How often an idle connection shows that it lives; keeps the way through home routers open.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Peers whose addresses are remembered.
 const ADDRESS_BOOK_PEERS: usize = 65_536;
 
@@ -114,6 +113,14 @@ impl fmt::Debug for NetConfig {
     }
 }
 
+/// What peers began and nobody has taken yet. One queue for each protocol, so that a flood of questions
+/// does not hold up the work.
+struct Arrivals {
+    work: mpsc::Receiver<Incoming>,
+    rpc: mpsc::Receiver<Incoming>,
+    index: mpsc::Receiver<Incoming>,
+}
+
 /// A node's place on the network. Cheap to clone; all clones are the same place.
 #[derive(Clone)]
 pub struct Net {
@@ -126,7 +133,7 @@ pub(crate) struct Inner {
     limits: NetLimits,
     counters: Arc<Counters>,
     blobs: Option<Blobs>,
-    arrivals: Mutex<mpsc::Receiver<Incoming>>,
+    arrivals: Mutex<Arrivals>,
     door: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -141,7 +148,7 @@ impl Net {
     pub async fn bind(config: NetConfig) -> Result<Net, BindError> {
         let counters = Arc::new(Counters::default());
         let endpoint = bind_endpoint(&config).await?;
-        let pool = Pool::new(endpoint.clone(), AddressBook::new(ADDRESS_BOOK_PEERS), config.limits.dial_timeout, counters.clone());
+        let pool = Pool::new(endpoint.clone(), AddressBook::new(ADDRESS_BOOK_PEERS), &config.limits, counters.clone());
         let blobs = Blobs::open(&config.blobs, pool.clone(), &config.limits, counters.clone()).await;
         let blobs = match blobs {
             Ok(blobs) => blobs,
@@ -150,7 +157,10 @@ impl Net {
                 return Err(BindError::Blobs(e));
             }
         };
-        let (sender, arrivals) = mpsc::channel(config.limits.backlog_max);
+        let backlog = config.limits.backlog_max.max(1);
+        let (work_sender, work) = mpsc::channel(backlog);
+        let (rpc_sender, rpc) = mpsc::channel(backlog);
+        let (index_sender, index) = mpsc::channel(backlog);
         let door = incoming::Door {
             endpoint: endpoint.clone(),
             gate: Gate::new(&config.limits, counters.clone()),
@@ -158,7 +168,7 @@ impl Net {
             counters: counters.clone(),
             admit: config.admit,
             blobs: blobs.clone(),
-            arrivals: sender,
+            arrivals: incoming::Senders { work: work_sender, rpc: rpc_sender, index: index_sender },
         };
         let door = tokio::spawn(door.run());
         let inner = Inner {
@@ -167,7 +177,7 @@ impl Net {
             limits: config.limits,
             counters,
             blobs,
-            arrivals: Mutex::new(arrivals),
+            arrivals: Mutex::new(Arrivals { work, rpc, index }),
             door: std::sync::Mutex::new(Some(door)),
         };
         Ok(Net { inner: Arc::new(inner) })
@@ -203,32 +213,49 @@ impl Net {
         self.inner.counters.read()
     }
 
-    /// The next session or request of a peer; nothing once the network is closed.
+    /// The next session or request of a peer; nothing once the network is closed. May be given up at any
+    /// point without losing one.
     pub async fn accept(&self) -> Option<Incoming> {
-        self.inner.arrivals.lock().await.recv().await
+        let mut arrivals = self.inner.arrivals.lock().await;
+        let Arrivals { work, rpc, index } = &mut *arrivals;
+        tokio::select! {
+            Some(incoming) = work.recv() => Some(incoming),
+            Some(incoming) = rpc.recv() => Some(incoming),
+            Some(incoming) = index.recv() => Some(incoming),
+            else => None,
+        }
     }
 
-    /// Opens a work session. The peer may still refuse it, which the first `recv` tells.
+    /// Opens a work session. Returns once the peer has taken it.
     pub async fn open_work(&self, peer: NodeId) -> Result<Session, RequestError> {
-        let (connection, mut stream) = self.open_stream(peer, Alpn::Work).await?;
-        // The peer sees a stream only once something was written to it.
-        stream.0.write_all(&[SESSION_VERSION]).await.map_err(Broken::from)?;
+        let patience = self.inner.limits.message_timeout;
+        let opening = async {
+            match self.greet(peer).await {
+                Err(Unasked::Broken(Broken::Unused)) => self.greet(peer).await,
+                session => session,
+            }
+        };
+        match timeout(patience, opening).await {
+            Ok(session) => session.map_err(RequestError::from),
+            Err(_) => Err(RequestError::TimedOut { after_ms: patience.as_millis() as u64 }),
+        }
+    }
+
+    async fn greet(&self, peer: NodeId) -> Result<Session, Unasked> {
+        let connection = self.inner.pool.connect(peer, Alpn::Work).await.map_err(RequestError::from)?;
+        let (mut send, mut recv) = connection.open_bi().await.map_err(Broken::from)?;
+        send.write_all(&[SESSION_VERSION]).await.map_err(Broken::from)?;
+        let mut version = [0];
+        match recv.read_exact(&mut version).await {
+            Ok(()) if version[0] == SESSION_VERSION => {}
+            Err(ReadExactError::ReadError(e)) => return Err(Broken::from(e).into()),
+            Ok(()) | Err(ReadExactError::FinishedEarly(_)) => {
+                return Err(RequestError::Refused { reason: Refusal::Protocol.text().to_owned() }.into());
+            }
+        }
         let counters = self.inner.counters.clone();
         let shared = Shared { peer, counters, _connection: connection, _slot: None, _in_use: Arc::default() };
-        Ok(Session::new(stream, &self.inner.limits, shared))
-    }
-
-    async fn open_stream(&self, peer: NodeId, alpn: Alpn) -> Result<pool::OpenStream, RequestError> {
-        let connection = self.inner.pool.connect(peer, alpn).await?;
-        match connection.open_bi().await.map_err(Broken::from) {
-            Ok(stream) => Ok((connection, stream)),
-            Err(Broken::Unused) => {
-                let connection = self.inner.pool.connect(peer, alpn).await?;
-                let stream = connection.open_bi().await.map_err(Broken::from)?;
-                Ok((connection, stream))
-            }
-            Err(e) => Err(e.into()),
-        }
+        Ok(Session::new((send, recv), &self.inner.limits, shared))
     }
 
     /// One question and its answer of at most `answer_bytes_max`, within `patience` in all.
@@ -247,7 +274,7 @@ impl Net {
                 answer => answer,
             }
         };
-        match tokio::time::timeout(patience, asking).await {
+        match timeout(patience, asking).await {
             Ok(answer) => answer.map_err(RequestError::from),
             Err(_) => Err(RequestError::TimedOut { after_ms: patience.as_millis() as u64 }),
         }
@@ -348,11 +375,10 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
 /// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
 fn transport_config(limits: &NetLimits) -> QuicTransportConfig {
     let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
-    let sign_of_life = KEEP_ALIVE.min(limits.silence_timeout / 4);
     QuicTransportConfig::builder()
         .max_idle_timeout(Some(silence))
-        .keep_alive_interval(sign_of_life)
-        .default_path_keep_alive_interval(sign_of_life)
+        .keep_alive_interval(limits.keep_alive)
+        .default_path_keep_alive_interval(limits.keep_alive)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(limits.unread_bytes_max))

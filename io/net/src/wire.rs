@@ -26,9 +26,11 @@ pub(crate) enum Refusal {
     SessionsFull,
     RateLimited,
     NotServed,
+    IpFull,
+    Silent,
 }
 
-const REFUSALS: [(Refusal, u32, &str); 12] = [
+const REFUSALS: [(Refusal, u32, &str); 14] = [
     (Refusal::Closed, 0, "closed"),
     (Refusal::Full, 1, "this node has no room for more connections"),
     (Refusal::PeerFull, 2, "too many connections from this node"),
@@ -41,6 +43,8 @@ const REFUSALS: [(Refusal, u32, &str); 12] = [
     (Refusal::SessionsFull, 9, "too many sessions from this node"),
     (Refusal::RateLimited, 10, "too many requests; slow down"),
     (Refusal::NotServed, 11, "this node does not serve that"),
+    (Refusal::IpFull, 12, "too many connections from this address"),
+    (Refusal::Silent, 13, "nothing was heard on this connection while the peer answered on another"),
 ];
 
 impl Refusal {
@@ -67,6 +71,9 @@ pub(crate) fn stream_reason(code: VarInt) -> String {
 /// The peer's code and reason for closing a connection, if it was the peer who closed it.
 pub(crate) fn close_reason(e: &ConnectionError) -> Option<(VarInt, String)> {
     match e {
+        ConnectionError::ApplicationClosed(close) if close.reason.is_empty() => {
+            Some((close.error_code, stream_reason(close.error_code)))
+        }
         ConnectionError::ApplicationClosed(close) => Some((close.error_code, readable(&close.reason))),
         _ => None,
     }

@@ -1,12 +1,13 @@
 //! The way in: handshake, gate, and the reading of what peers begin.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glean_types::NodeId;
 use iroh::Endpoint;
-use iroh::endpoint::{Connection, ReadToEndError, RecvStream, SendStream};
+use iroh::endpoint::{Connection, IncomingAddr, ReadToEndError, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -103,7 +104,14 @@ pub(super) struct Door {
     pub(super) counters: Arc<Counters>,
     pub(super) admit: Option<Admit>,
     pub(super) blobs: Option<Blobs>,
-    pub(super) arrivals: mpsc::Sender<Incoming>,
+    pub(super) arrivals: Senders,
+}
+
+/// Where what peers began is left for [`Net::accept`](super::Net::accept).
+pub(super) struct Senders {
+    pub(super) work: mpsc::Sender<Incoming>,
+    pub(super) rpc: mpsc::Sender<Incoming>,
+    pub(super) index: mpsc::Sender<Incoming>,
 }
 
 /// What every connection's loop shares.
@@ -155,11 +163,15 @@ impl Door {
 impl Hall {
     async fn welcome(self: Arc<Self>, arrival: iroh::endpoint::Incoming, permit: OwnedSemaphorePermit) {
         let Ok(accepting) = arrival.accept() else { return };
+        let ip = match accepting.remote_addr() {
+            IncomingAddr::Ip(addr) => Some(addr.ip()),
+            _ => None,
+        };
         // An unknown protocol or a wrong key ends the handshake, and with it this line.
         let Ok(Ok(connection)) = timeout(self.door.limits.dial_timeout, accepting).await else { return };
         drop(permit);
         let peer = NodeId(*connection.remote_id().as_bytes());
-        match self.admit(peer, connection.alpn()) {
+        match self.admit(peer, ip, connection.alpn()) {
             Ok((alpn, slot)) => {
                 self.door.counters.connections_accepted.one();
                 self.serve(connection, peer, alpn).await;
@@ -169,20 +181,18 @@ impl Hall {
                 self.door.counters.connections_refused.one();
                 tracing::debug!(peer = %peer.short(), "connection refused: {}", refusal.text());
                 connection.close(refusal.code(), refusal.text().as_bytes());
-                // Held until the peer has had the chance to read the reason.
-                connection.closed().await;
             }
         }
     }
 
-    fn admit(&self, peer: NodeId, name: &[u8]) -> Result<(Alpn, Slot), Refusal> {
+    fn admit(&self, peer: NodeId, ip: Option<IpAddr>, name: &[u8]) -> Result<(Alpn, Slot), Refusal> {
         let alpn = Alpn::of(name).ok_or(Refusal::Protocol)?;
         if let Some(admit) = &self.door.admit
             && !admit(peer, alpn)
         {
             return Err(Refusal::NotAdmitted);
         }
-        Ok((alpn, self.door.gate.connection(peer)?))
+        Ok((alpn, self.door.gate.connection(peer, ip)?))
     }
 
     async fn serve(&self, connection: Connection, peer: NodeId, alpn: Alpn) {
@@ -220,23 +230,27 @@ impl Hall {
 
     fn take(&self, stream: Arrival, streams: &mut JoinSet<()>) {
         let (limits, counters) = (self.door.limits.clone(), self.door.counters.clone());
-        let arrivals = self.door.arrivals.clone();
-        match stream.alpn {
-            Alpn::Work => match self.door.gate.session(stream.peer) {
+        let Senders { work, rpc, index } = &self.door.arrivals;
+        let (peer, alpn) = (stream.peer, stream.alpn);
+        match alpn {
+            Alpn::Work => match self.door.gate.session(peer) {
                 Ok(slot) => {
-                    streams.spawn(stream.into_session(slot, limits, counters, arrivals));
+                    streams.spawn(stream.into_session(slot, limits, counters, work.clone()));
                 }
                 Err(refusal) => {
                     counters.rate_limited.one();
                     stream.refuse(refusal);
                 }
             },
-            Alpn::Rpc | Alpn::Index if self.is_too_fast(stream.peer, stream.alpn) => {
+            Alpn::Rpc | Alpn::Index if self.is_too_fast(peer, alpn) => {
                 counters.rate_limited.one();
                 stream.refuse(Refusal::RateLimited);
             }
-            Alpn::Rpc | Alpn::Index => {
-                streams.spawn(stream.into_request(limits, counters, arrivals));
+            Alpn::Rpc => {
+                streams.spawn(stream.into_request(limits, counters, rpc.clone()));
+            }
+            Alpn::Index => {
+                streams.spawn(stream.into_request(limits, counters, index.clone()));
             }
             Alpn::Blobs => stream.refuse(Refusal::Protocol),
         }
@@ -275,6 +289,8 @@ impl Arrival {
                 return self.refuse(Refusal::Stalled);
             }
         }
+        // The peer may have left again, which whoever takes the session will see.
+        let _ = timeout(limits.message_timeout, self.send.write_all(&[SESSION_VERSION])).await;
         let Self { peer, send, recv, in_use, connection, .. } = self;
         let shared = Shared { peer, counters, _connection: connection, _slot: Some(slot), _in_use: in_use };
         // Fails only when the network is closing, and the session with it.

@@ -1,4 +1,12 @@
 //! Outgoing connections, one per peer and protocol.
+//!
+//! The first caller dials, the others wait for it, and a closed connection is replaced at the next use.
+//!
+//! A connection of which nothing is heard is the hard case. Its peer may be busy: a machine whose cores
+//! are full of tasks can be silent for half a minute. Or its process was killed and started again, and
+//! knows nothing of the connection. So silence makes a connection suspect, and a second handshake decides:
+//! if the peer completes that and the old connection stays silent, the old one is dead and everything
+//! waiting on it is told at once, instead of after [`NetLimits::silence_timeout`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,20 +14,23 @@ use std::time::Duration;
 
 use glean_types::NodeId;
 use iroh::Endpoint;
-use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, RecvStream, SendStream};
+use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, WeakConnectionHandle};
+use tokio::time::timeout;
 
 use super::Alpn;
 use crate::address::AddressBook;
 use crate::errors::DialError;
+use crate::limits::NetLimits;
 use crate::stats::Counters;
-
-pub(crate) type OpenStream = (Connection, (SendStream, RecvStream));
+use crate::wire::Refusal;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     endpoint: Endpoint,
     pub(crate) book: Arc<AddressBook>,
     dial_timeout: Duration,
+    /// A connection that lives is heard of within this: two signs of life.
+    heard_within: Duration,
     counters: Arc<Counters>,
     lines: Arc<Mutex<Lines>>,
 }
@@ -38,11 +49,22 @@ impl Line {
         let live = self.live.lock().expect("no panic while looking");
         live.as_ref().filter(|connection| connection.close_reason().is_none()).cloned()
     }
+
+    fn set(&self, connection: Connection) {
+        *self.live.lock().expect("no panic while setting") = Some(connection);
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(endpoint: Endpoint, book: AddressBook, dial_timeout: Duration, counters: Arc<Counters>) -> Self {
-        Self { endpoint, book: Arc::new(book), dial_timeout, counters, lines: Arc::default() }
+    pub(crate) fn new(endpoint: Endpoint, book: AddressBook, limits: &NetLimits, counters: Arc<Counters>) -> Self {
+        Self {
+            endpoint,
+            book: Arc::new(book),
+            dial_timeout: limits.dial_timeout,
+            heard_within: limits.keep_alive * 2,
+            counters,
+            lines: Arc::default(),
+        }
     }
 
     /// The live connection to a peer, dialled if there is none.
@@ -58,14 +80,10 @@ impl Pool {
         let dialled = self.dial(peer, alpn).await;
         match &dialled {
             Ok(connection) => {
-                self.counters.connections_dialled.one();
-                *line.live.lock().expect("no panic while setting") = Some(connection.clone());
-                self.forget_when_closed(connection, peer, alpn);
+                line.set(connection.clone());
+                tokio::spawn(self.clone().watch(connection.weak_handle(), peer, alpn));
             }
-            Err(_) => {
-                self.counters.dials_failed.one();
-                self.forget(peer, alpn);
-            }
+            Err(_) => self.forget(peer, alpn),
         }
         dialled
     }
@@ -77,20 +95,45 @@ impl Pool {
 
     async fn dial(&self, peer: NodeId, alpn: Alpn) -> Result<Connection, DialError> {
         let addr = self.book.find(peer).to_iroh().map_err(|source| DialError::BadAddress { peer, source })?;
-        let dialling = self.endpoint.connect(addr, alpn.name());
-        match tokio::time::timeout(self.dial_timeout, dialling).await {
+        let dialled = match timeout(self.dial_timeout, self.endpoint.connect(addr, alpn.name())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(e)) => Err(dial_error(peer, e)),
             Err(_) => Err(DialError::TimedOut { peer, after_ms: self.dial_timeout.as_millis() as u64 }),
+        };
+        match &dialled {
+            Ok(_) => self.counters.connections_dialled.one(),
+            Err(_) => self.counters.dials_failed.one(),
         }
+        dialled
     }
 
-    fn forget_when_closed(&self, connection: &Connection, peer: NodeId, alpn: Alpn) {
-        let (pool, closed) = (self.clone(), connection.weak_handle().closed());
-        tokio::spawn(async move {
-            closed.await;
-            pool.forget(peer, alpn);
-        });
+    /// Looks after a connection until it is closed.
+    async fn watch(self, connection: WeakConnectionHandle, peer: NodeId, alpn: Alpn) {
+        let mut closed = std::pin::pin!(connection.closed());
+        let mut heard = 0;
+        while timeout(self.heard_within, &mut closed).await.is_err() {
+            let Some(suspect) = connection.upgrade() else { break };
+            let now = datagrams_from(&suspect);
+            if now == heard {
+                self.examine(suspect, peer, alpn).await;
+            } else {
+                heard = now;
+            }
+        }
+        self.forget(peer, alpn);
+    }
+
+    /// Ends a silent connection if its peer answers elsewhere.
+    async fn examine(&self, suspect: Connection, peer: NodeId, alpn: Alpn) {
+        let before = datagrams_from(&suspect);
+        // No answer means that the peer is away or busy; that is for the silence timeout to decide.
+        let Ok(fresh) = self.dial(peer, alpn).await else { return };
+        if datagrams_from(&suspect) == before {
+            tracing::debug!(peer = %peer.short(), "a silent connection is given up: the peer answers on a new one");
+            suspect.close(Refusal::Silent.code(), Refusal::Silent.text().as_bytes());
+        }
+        // The next use dials again, which is rare enough not to hand this one over.
+        fresh.close(Refusal::Closed.code(), Refusal::Closed.text().as_bytes());
     }
 
     /// Removes a line that leads nowhere. One that was redialled in the meantime stays.
@@ -100,6 +143,10 @@ impl Pool {
             lines.remove(&(peer, alpn));
         }
     }
+}
+
+fn datagrams_from(connection: &Connection) -> u64 {
+    connection.stats().udp_rx.datagrams
 }
 
 fn dial_error(peer: NodeId, e: ConnectError) -> DialError {

@@ -4,7 +4,6 @@ use iroh::endpoint::Connection;
 
 use super::*;
 use crate::testing::{PATIENCE, config, echo, introduce, key_of, limited, net, soon};
-use crate::wire::stream_reason;
 use crate::{DialError, SessionError};
 
 /// Long enough that a busy machine meets it, short enough to wait for.
@@ -23,8 +22,8 @@ async fn pair(limits_b: NetLimits) -> (Net, Net) {
 
 /// An open session and its other end.
 async fn session_between(a: &Net, b: &Net) -> (Session, Session) {
-    let near = soon(a.open_work(b.id())).await.unwrap();
-    let Some(Incoming::Work(far)) = soon(b.accept()).await else { panic!("a session") };
+    let (near, far) = soon(futures::future::join(a.open_work(b.id()), b.accept())).await;
+    let (near, Some(Incoming::Work(far))) = (near.unwrap(), far) else { panic!("a session") };
     assert_eq!((near.peer(), far.peer()), (b.id(), a.id()));
     (near, far)
 }
@@ -257,7 +256,7 @@ async fn a_peer_that_does_not_take_our_messages_is_dropped() {
 
 #[tokio::test]
 async fn one_peer_gets_only_its_share_and_is_told_so() {
-    let limits = NetLimits { connections_per_peer_max: 2, sessions_per_peer_max: 1, ..NetLimits::default() };
+    let limits = NetLimits { connections_per_peer_max: 2, connections_per_ip_max: 4, sessions_per_peer_max: 1, ..NetLimits::default() };
     let (a, b) = pair(limits).await;
     echo(&b);
     let _first = rogue(&a, &b, Alpn::Rpc).await;
@@ -274,10 +273,15 @@ async fn one_peer_gets_only_its_share_and_is_told_so() {
     let mut session = soon(c.open_work(b.id())).await.unwrap();
     session.send(b"one").await.unwrap();
     assert_eq!(soon(session.recv()).await.unwrap().unwrap(), b"one"[..]);
-    let mut second = soon(c.open_work(b.id())).await.unwrap();
-    assert_eq!(soon(second.recv()).await, Err(SessionError::Refused { reason: "too many sessions from this node".to_owned() }));
+    let second = soon(c.open_work(b.id())).await.unwrap_err();
+    assert_eq!(second.to_string(), "refused by the peer: too many sessions from this node");
     assert_eq!((b.stats().connections_refused, b.stats().rate_limited), (1, 1));
-    close([a, b, c]).await;
+    // All these come from one address, which has its share, too.
+    let d = net(4).await;
+    introduce(&d, &b);
+    let full = ping(&d, &b).await.unwrap_err();
+    assert_eq!(full.to_string(), "refused by the peer: too many connections from this address");
+    close([a, b, c, d]).await;
 }
 
 #[tokio::test]
@@ -343,7 +347,8 @@ fn a_peer_that_vanishes_is_missed_and_an_idle_one_is_kept() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (here, there) = (runtime(), runtime());
     let silence = Duration::from_secs(2);
-    let a = here.block_on(limited(1, NetLimits { silence_timeout: silence, ..NetLimits::default() }));
+    let limits = NetLimits { silence_timeout: silence, keep_alive: silence / 4, ..NetLimits::default() };
+    let a = here.block_on(limited(1, limits));
     let b = there.block_on(net(2));
     introduce(&a, &b);
     let _entered = there.enter();
@@ -363,14 +368,52 @@ fn a_peer_that_vanishes_is_missed_and_an_idle_one_is_kept() {
     });
 }
 
+/// Goal: a peer that was killed and started again is found again at once, although its old connections are
+/// not missed before the silence timeout. Method: as above, then the same key on the same port.
+#[test]
+fn a_peer_that_was_restarted_is_found_again() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let limits = NetLimits { keep_alive: Duration::from_millis(200), ..NetLimits::default() };
+    assert!(limits.silence_timeout > PATIENCE * 2, "or the test would prove nothing");
+    let a = here.block_on(limited(1, limits));
+    let b = there.block_on(net(2));
+    let address = b.addr();
+    introduce(&a, &b);
+    there.block_on(async { echo(&b) });
+    here.block_on(async {
+        let mut session = soon(a.open_work(address.node)).await.unwrap();
+        soon(a.request(address.node, Alpn::Rpc, b"before", 64, PATIENCE)).await.unwrap();
+        there.shutdown_background();
+        drop(b);
+        let again = soon(async {
+            loop {
+                match Net::bind(NetConfig { bind: address.direct.clone(), ..config(2) }).await {
+                    Ok(net) => break net,
+                    // The old socket is not closed yet.
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await;
+        echo(&again);
+        let lost = soon(session.recv()).await.unwrap_err();
+        assert!(matches!(lost, SessionError::Lost { .. }), "{lost:?}");
+        soon(async { while a.request(address.node, Alpn::Rpc, b"after", 64, PATIENCE).await.is_err() {} }).await;
+        let mut session = soon(a.open_work(address.node)).await.unwrap();
+        session.send(b"after").await.unwrap();
+        assert_eq!(soon(session.recv()).await.unwrap().unwrap(), b"after"[..]);
+        close([a, again]).await;
+    });
+}
+
 #[tokio::test]
 async fn a_goodbye_is_heard_at_once() {
     let (a, b) = pair(NetLimits::default()).await;
     let (mut near, _far) = session_between(&a, &b).await;
     close([b]).await;
     let gone = soon(near.recv()).await.unwrap_err();
-    assert!(matches!(gone, SessionError::Refused { .. }), "{gone:?}");
-    assert_eq!(stream_reason(Refusal::Closed.code()), "closed");
+    assert_eq!(gone, SessionError::Refused { reason: "closed".to_owned() });
     close([a]).await;
 }
 
