@@ -185,7 +185,7 @@ impl ScryptParams {
         if !affordable || !self.n.is_power_of_two() {
             return None;
         }
-        scrypt::Params::new(self.n.trailing_zeros() as u8, self.r, self.p, 32).ok()
+        scrypt::Params::new(self.n.trailing_zeros() as u8, self.r, self.p).ok()
     }
 }
 
@@ -214,7 +214,7 @@ fn mac(derived: &[u8; 32], ciphertext: &[u8]) -> [u8; 32] {
 
 fn seal(key: &AccountKey, password: &str, log_n: u8) -> Result<Vec<u8>, WalletError> {
     let (salt, iv, id) = (random::<32>()?, random::<16>()?, random::<16>()?);
-    let params = scrypt::Params::new(log_n, SCRYPT_R, 1, 32).expect("constants within scrypt's limits");
+    let params = scrypt::Params::new(log_n, SCRYPT_R, 1).expect("constants within scrypt's limits");
     let derived = stretch(password, salt.as_slice(), &params);
     let mut secret = key.to_bytes();
     apply_cipher(&derived, &iv, secret.as_mut_slice());

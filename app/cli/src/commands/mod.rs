@@ -1,0 +1,106 @@
+//! One file per family of commands. Each reads its arguments, calls the node, and prints.
+
+mod doctor;
+mod jobs;
+mod network;
+mod receipt;
+mod run;
+mod share;
+mod wallet;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory;
+
+use crate::args::{Cli, Cmd};
+use crate::client::Client;
+use crate::fail::Fail;
+use crate::ui::Ui;
+
+/// What every command knows.
+pub struct Context {
+    /// The terminal.
+    pub ui: Ui,
+    /// The node's folder.
+    pub home: PathBuf,
+}
+
+impl Context {
+    /// The node of this home, started if need be.
+    pub async fn node(&self) -> Result<Client> {
+        Client::ensure(&self.home, &self.ui).await
+    }
+}
+
+/// Runs a command; the answer is the process's exit code.
+pub fn run(context: &Context, command: Cmd) -> Result<u8> {
+    match command {
+        Cmd::Demo(_) => Err(Fail::new("not_built", "demo").into()),
+        Cmd::Run(args) => wait(run::run(context, args)),
+        Cmd::Quote(args) => wait(run::quote(context, args)),
+        Cmd::Jobs(args) => wait(jobs::jobs(context, args)),
+        Cmd::Logs(args) => wait(jobs::logs(context, args)),
+        Cmd::Cancel(args) => wait(jobs::cancel(context, args)),
+        Cmd::Rerun(args) => wait(jobs::rerun(context, args)),
+        Cmd::Explain(args) => wait(jobs::explain(context, args)),
+        Cmd::Receipt(args) => wait(receipt::receipt(context, args)),
+        Cmd::Share(args) => wait(share::share(context, args)),
+        Cmd::Machines => wait(network::machines(context)),
+        Cmd::Network(args) => wait(network::network(context, args)),
+        Cmd::Join(args) => wait(network::join(context, args)),
+        Cmd::Node(args) => network::node(context, args),
+        Cmd::Status => wait(network::status(context)),
+        Cmd::Doctor => wait(doctor::doctor(context)),
+        Cmd::Faucet => wait(wallet::faucet(context)),
+        Cmd::Wallet(args) => wait(wallet::wallet(context, args)),
+        Cmd::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "glean", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+/// Runs the asynchronous part of a command on this thread: a client needs no more.
+pub fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("could not start the event loop")?.block_on(work)
+}
+
+/// The node's folder: the flag or GLEAN_HOME, else the user's data folder.
+pub fn home(flag: Option<PathBuf>) -> Result<PathBuf> {
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = if cfg!(windows) {
+        env("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        env("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| home.join(".local/share")))
+    };
+    let home = flag.or_else(|| data.map(|data| data.join("gleaner")));
+    let home = home.ok_or_else(|| Fail::new("no_home", "no HOME"))?;
+    absolute(&home)
+}
+
+/// The path as the node, whose working folder is another, must be told it.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("could not find {}", path.display()))
+}
+
+/// A part of a URL that holds whatever a person typed.
+pub fn escape(text: &str) -> String {
+    let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+    text.bytes().map(|byte| if keep(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_cannot_change_the_url_it_is_put_into() {
+        assert_eq!(escape("last"), "last");
+        assert_eq!(escape("../a?b=1#c d"), "..%2Fa%3Fb%3D1%23c%20d");
+    }
+}

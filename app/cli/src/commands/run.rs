@@ -1,0 +1,400 @@
+//! `glean run` and `glean quote`: from typed flags to a job, and its output back to where it was wanted.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use glean_node::api::types::{JobAccepted, JobRequest, JobSummary, Quote, TaskLine, TaskList};
+use glean_protocol::Event;
+use glean_types::params;
+use hyper::Method;
+use hyper::body::Bytes;
+use indicatif::ProgressBar;
+
+use super::{Context, absolute, escape};
+use crate::args::{JobArgs, QuoteArgs, RunArgs};
+use crate::client::Client;
+use crate::fail::{EXIT_INTERRUPTED, EXIT_TOOL, Fail};
+use crate::follow::{Follow, Next, Progress};
+use crate::out_dir::{ManifestTask, OutDir, OutManifest};
+use crate::text;
+use crate::ui::Ui;
+
+/// How long a second Ctrl-C means "cancel".
+const CANCEL_WINDOW: Duration = Duration::from_secs(2);
+/// The largest list of tasks or standard input we read, bytes.
+const STDIN_BYTES_MAX: u64 = 16 << 20;
+
+/// `glean run`.
+pub async fn run(context: &Context, args: RunArgs) -> Result<u8> {
+    let ui = &context.ui;
+    let request = request(&args.job, args.max_fails)?;
+    let out = args.out.as_deref().map(OutDir::create).transpose()?;
+    let node = context.node().await?;
+    let accepted: JobAccepted = node.post("/jobs", &request).await?;
+    if args.detach {
+        ui.answer(&accepted, |job| job.job.to_string())?;
+        ui.say(&text!(ui, "run-detached", job = accepted.job.short()));
+        return Ok(0);
+    }
+    let budget = Ui::money(accepted.budget);
+    ui.say(&text!(ui, "run-accepted", job = accepted.job.short(), tasks = accepted.tasks, budget = budget));
+    let sink = match out {
+        Some(dir) => Sink::Folder(dir.for_tasks(accepted.tasks)),
+        None if ui.json => Sink::Nowhere,
+        None => Sink::Stream(Stream::default()),
+    };
+    attend(context, &node, &accepted.job.to_string(), accepted.tasks, sink).await
+}
+
+/// `glean quote`.
+pub async fn quote(context: &Context, args: QuoteArgs) -> Result<u8> {
+    let ui = &context.ui;
+    let request = request(&args.job, None)?;
+    let node = context.node().await?;
+    let spinner = ui.spinner(text!(ui, "quote-running", n = args.samples));
+    let body = serde_json::json!({ "job": request, "samples": args.samples });
+    let quote: Result<Quote> = node.post("/quote", &body).await;
+    spinner.finish_and_clear();
+    ui.answer(&quote?, |quote| say_quote(ui, quote))?;
+    Ok(0)
+}
+
+fn say_quote(ui: &Ui, quote: &Quote) -> String {
+    let tasks = text!(
+        ui,
+        "quote-tasks",
+        tasks = quote.tasks,
+        sampled = quote.sampled,
+        each = Ui::duration(quote.ms_mean),
+        fuel = quote.fuel_mean,
+    );
+    let price = text!(
+        ui,
+        "quote-price",
+        low = Ui::money(quote.price_low),
+        high = Ui::money(quote.price_high),
+        checks = format!("{}.{}", quote.check_permille / 10, quote.check_permille % 10),
+        balance = Ui::money(quote.balance),
+    );
+    let machines = match quote.machines {
+        0 => text!(ui, "quote-nobody"),
+        n => {
+            let time = Ui::duration(quote.seconds.saturating_mul(1000));
+            text!(ui, "quote-machines", machines = n, slots = quote.slots, time = time)
+        }
+    };
+    [tasks, price, machines].join("\n")
+}
+
+/// The job as the node wants it.
+fn request(args: &JobArgs, max_fails: Option<u32>) -> Result<JobRequest> {
+    let inputs = args.inputs.iter().map(|(host, guest)| {
+        let host = absolute(host)?;
+        match host.try_exists() {
+            Ok(true) => Ok((host, guest.clone())),
+            _ => Err(Fail::new("no_input", host.display().to_string()).into()),
+        }
+    });
+    if !args.program.is_file() {
+        return Err(Fail::new("no_program", args.program.display().to_string()).into());
+    }
+    Ok(JobRequest {
+        program: absolute(&args.program)?,
+        args: args.args.clone(),
+        tasks: tasks(args)?,
+        env: args.env.clone(),
+        inputs: inputs.collect::<Result<_>>()?,
+        mem_max: args.mem,
+        timeout_ms: args.timeout,
+        fuel_max: args.fuel,
+        output_max: args.output_max,
+        max: args.max,
+        max_fails,
+        request_id: request_id()?,
+    })
+}
+
+/// A fresh id, so that a request repeated by this process is one job.
+pub fn request_id() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|e| Fail::new("no_randomness", e.to_string()))?;
+    Ok(hex::encode(bytes))
+}
+
+fn tasks(args: &JobArgs) -> Result<TaskList> {
+    match (&args.each_line, args.array) {
+        (Some(file), _) => lines(file),
+        (None, Some((from, to))) => Ok(TaskList::Range { from, to }),
+        (None, None) => Ok(TaskList::One { stdin: piped_stdin()? }),
+    }
+}
+
+fn lines(file: &Path) -> Result<TaskList> {
+    let tried = || format!("could not read the task list {}", file.display());
+    let bytes = if file == Path::new("-") {
+        read_stdin().with_context(tried)?
+    } else {
+        std::fs::read(file).with_context(tried)?
+    };
+    let text = String::from_utf8(bytes).context("it is not UTF-8 text").with_context(tried)?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    match lines.len() {
+        0 => Err(Fail::new("no_tasks", file.display().to_string()).into()),
+        n if n > params::JOB_TASKS_MAX as usize => Err(Fail::new("too_many_tasks", n.to_string()).into()),
+        _ => Ok(TaskList::Lines { lines }),
+    }
+}
+
+/// Standard input for the program: what is piped in, nothing from a terminal.
+fn piped_stdin() -> Result<Vec<u8>> {
+    if std::io::stdin().is_terminal() { Ok(Vec::new()) } else { read_stdin() }
+}
+
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes).context("could not read standard input")?;
+    if bytes.len() as u64 > STDIN_BYTES_MAX {
+        return Err(Fail::new("stdin_too_large", (STDIN_BYTES_MAX >> 20).to_string()).into());
+    }
+    Ok(bytes)
+}
+
+/// Where outputs go.
+pub enum Sink {
+    /// To a folder, when the job is over.
+    Folder(OutDir),
+    /// To stdout and stderr, in the order of tasks, as they come.
+    Stream(Stream),
+    /// Events only.
+    Nowhere,
+}
+
+/// Tasks that are over and the next one to be printed.
+#[derive(Debug, Default)]
+pub struct Stream {
+    ready: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Stream {
+    /// Takes note of a task that is over; gives those whose turn has come.
+    fn take(&mut self, index: u32) -> Vec<u32> {
+        if index >= self.next {
+            self.ready.insert(index);
+        }
+        let mut turn = Vec::new();
+        while self.ready.remove(&self.next) {
+            turn.push(self.next);
+            self.next += 1;
+        }
+        turn
+    }
+}
+
+/// Follows a job to its end (or until Ctrl-C), delivering its outputs.
+pub async fn attend(context: &Context, node: &Client, job: &str, tasks: u32, mut sink: Sink) -> Result<u8> {
+    let ui = &context.ui;
+    let bar = ui.bar(tasks.into());
+    let mut follow = Follow::start(node, job, 0, true).await?;
+    let mut progress = Progress::recall(&node.get::<Vec<TaskLine>>(&format!("/jobs/{job}/tasks")).await?);
+    for index in progress.succeeded.union(&progress.failed) {
+        deliver_turn(ui, node, job, *index, &mut sink, &bar).await?;
+    }
+    loop {
+        match follow.next().await? {
+            Next::Event(line) => {
+                if ui.json {
+                    ui.out_json(&line)?;
+                }
+                progress.apply(&line.event);
+                bar.set_position(progress.done());
+                bar.set_message(progress.note(ui));
+                if let Some(index) = finished(&line.event) {
+                    deliver_turn(ui, node, job, index, &mut sink, &bar).await?;
+                }
+            }
+            Next::End if is_running(node, job).await? => follow.resume(node, job).await?,
+            Next::End => break,
+            Next::Interrupt => {
+                bar.finish_and_clear();
+                return detach_or_cancel(ui, node, job, &mut follow).await;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    conclude(ui, node, job, &progress, sink).await
+}
+
+async fn is_running(node: &Client, job: &str) -> Result<bool> {
+    Ok(node.get::<JobSummary>(&format!("/jobs/{job}")).await?.state == "running")
+}
+
+/// Prints the tasks whose turn has come, now that this one is over.
+async fn deliver_turn(ui: &Ui, node: &Client, job: &str, index: u32, sink: &mut Sink, bar: &ProgressBar) -> Result<()> {
+    if let Sink::Stream(stream) = sink {
+        for index in stream.take(index) {
+            print_task(ui, node, job, index, bar).await?;
+        }
+    }
+    Ok(())
+}
+
+fn finished(event: &Event) -> Option<u32> {
+    match event {
+        Event::TaskAccepted { index, .. } | Event::TaskFailed { index, .. } => Some(*index),
+        _ => None,
+    }
+}
+
+/// The first Ctrl-C leaves the job alone; a second one soon after ends it.
+async fn detach_or_cancel(ui: &Ui, node: &Client, job: &str, follow: &mut Follow) -> Result<u8> {
+    let short = job.get(..8).unwrap_or(job);
+    ui.say(&text!(ui, "run-left", job = short));
+    if follow.interrupted_within(CANCEL_WINDOW).await {
+        node.act(Method::POST, &format!("/jobs/{job}/cancel")).await?;
+        ui.say(&text!(ui, "job-cancelled", job = short));
+    }
+    Ok(EXIT_INTERRUPTED)
+}
+
+async fn print_task(ui: &Ui, node: &Client, job: &str, index: u32, bar: &ProgressBar) -> Result<()> {
+    // A task that no machine gave a verdict on has written nothing.
+    let Some(stdout) = output(node, job, index, "stdout").await? else { return Ok(()) };
+    let stderr = output(node, job, index, "stderr").await?.unwrap_or_default();
+    bar.suspend(|| {
+        std::io::Write::write_all(&mut std::io::stderr().lock(), &stderr)?;
+        ui.out_bytes(&stdout)
+    })?;
+    Ok(())
+}
+
+/// What a task wrote; `None` when it has no accepted answer.
+async fn output(node: &Client, job: &str, index: u32, name: &str) -> Result<Option<Bytes>> {
+    match node.bytes(&format!("/jobs/{job}/tasks/{index}/{name}")).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.downcast_ref::<Fail>().is_some_and(|fail| fail.0.code == "no_result") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn conclude(ui: &Ui, node: &Client, job: &str, progress: &Progress, sink: Sink) -> Result<u8> {
+    let summary: JobSummary = node.get(&format!("/jobs/{job}")).await?;
+    let lines: Vec<TaskLine> = node.get(&format!("/jobs/{job}/tasks")).await?;
+    if let Sink::Folder(dir) = &sink {
+        let files = deliver(ui, node, &summary, &lines, dir).await?;
+        ui.done(&text!(ui, "run-written", n = files));
+    }
+    if ui.json {
+        ui.out_json(&summary)?;
+    }
+    let spent = Ui::money(summary.spent);
+    ui.done(&text!(ui, "run-over", done = summary.succeeded, tasks = summary.tasks, spent = spent));
+    for caught in &progress.caught {
+        let (machine, unpaid) = (caught.provider.short(), Ui::money(caught.unpaid));
+        ui.say(&text!(ui, "run-caught", machine = machine, task = caught.task, unpaid = unpaid));
+    }
+    if summary.failed > 0 {
+        ui.say(&text!(ui, "run-failed", n = summary.failed, job = summary.job.short()));
+    }
+    Ok(exit_code(&summary, &lines))
+}
+
+/// A single task's own code; otherwise 0 only if every task succeeded.
+fn exit_code(summary: &JobSummary, lines: &[TaskLine]) -> u8 {
+    match lines {
+        _ if summary.state == "cancelled" => EXIT_INTERRUPTED,
+        [task] => task.exit_code.map_or(EXIT_TOOL, |code| u8::try_from(code).unwrap_or(EXIT_TOOL)),
+        _ if summary.succeeded == summary.tasks => 0,
+        _ => 1,
+    }
+}
+
+/// Writes a job's outputs below a folder; answers how many files.
+pub async fn deliver(ui: &Ui, node: &Client, job: &JobSummary, lines: &[TaskLine], dir: &OutDir) -> Result<usize> {
+    let bar = ui.bar(lines.len() as u64);
+    let mut tasks = Vec::new();
+    let mut count = 0;
+    for line in lines {
+        let base = format!("/jobs/{}/tasks/{}", job.job, line.index);
+        let mut files = Vec::new();
+        if line.exit_code.is_some() {
+            files.push(dir.write(&dir.stdout(line.index), &node.bytes(&format!("{base}/stdout")).await?)?);
+        }
+        if line.stderr_len > 0 {
+            files.push(dir.write(&dir.stderr(line.index), &node.bytes(&format!("{base}/stderr")).await?)?);
+        }
+        let guest: Vec<String> = line.files.iter().map(|(path, _)| path.clone()).collect();
+        for (path, name) in guest.iter().zip(dir.files(line.index, &guest)) {
+            let bytes = node.bytes(&format!("{base}/file?path={}", escape(path))).await?;
+            files.push(dir.write(&name, &bytes)?);
+        }
+        count += files.len();
+        tasks.push(ManifestTask::new(line, files));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    dir.finish(&OutManifest { job: job.job, tasks })?;
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glean_types::{Amount, JobId};
+
+    #[test]
+    fn outputs_are_printed_in_the_order_of_tasks() {
+        let mut stream = Stream::default();
+        assert_eq!(stream.take(1), [0u32; 0]);
+        assert_eq!(stream.take(0), [0, 1]);
+        assert_eq!(stream.take(2), [2]);
+        assert_eq!(stream.take(1), [0u32; 0], "an event that comes twice prints once");
+    }
+
+    fn summary(tasks: u32, succeeded: u32, state: &str) -> JobSummary {
+        JobSummary {
+            job: JobId([1; 32]),
+            name: "a.wasm".into(),
+            created_ms: 0,
+            state: state.into(),
+            tasks,
+            waiting: 0,
+            running: 0,
+            checking: 0,
+            succeeded,
+            failed: tasks - succeeded,
+            cancelled: 0,
+            rechecked: 0,
+            spent: Amount::ZERO,
+            budget: Amount::ZERO,
+        }
+    }
+
+    fn task(exit_code: Option<i32>) -> TaskLine {
+        TaskLine {
+            index: 0,
+            state: glean_protocol::TaskState::Failed,
+            outcome: None,
+            exit_code,
+            fuel: 0,
+            provider: None,
+            stdout_len: 0,
+            stderr_len: 0,
+            files: vec![],
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_dockers() {
+        assert_eq!(exit_code(&summary(1, 0, "failed"), &[task(Some(42))]), 42);
+        assert_eq!(exit_code(&summary(1, 0, "failed"), &[task(Some(137))]), 137);
+        assert_eq!(exit_code(&summary(1, 0, "failed"), &[task(None)]), EXIT_TOOL);
+        assert_eq!(exit_code(&summary(1, 0, "cancelled"), &[task(None)]), EXIT_INTERRUPTED);
+        let two = [task(Some(0)), task(Some(3))];
+        assert_eq!(exit_code(&summary(2, 1, "failed"), &two), 1);
+        assert_eq!(exit_code(&summary(2, 2, "succeeded"), &two), 0);
+    }
+}
