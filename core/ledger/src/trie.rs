@@ -344,3 +344,109 @@ pub(crate) fn prove(state: &dyn State, space: Space, root: B256, key: B256) -> R
         (at, reference) = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::U256;
+    use alloy_trie::proof::verify_proof;
+    use alloy_trie::root::storage_root_unsorted;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::state::{Changes, MemoryState};
+
+    const SPACE: Space = Space::Slots(B256::ZERO);
+
+    /// A key among few, so that keys meet: most differ only at the very end, where nodes are short enough to live
+    /// inside their parents, some at the very start.
+    fn key(pick: u16) -> B256 {
+        let mut key = [0u8; 32];
+        key[0] = (pick >> 10) as u8 & 0x13;
+        key[29] = (pick >> 8) as u8 & 0x03;
+        key[30] = (pick >> 4) as u8 & 0x11;
+        key[31] = pick as u8 & 0x3f;
+        B256::new(key)
+    }
+
+    fn value(units: u64) -> Option<Vec<u8>> {
+        (units != 0).then(|| alloy_rlp::encode(U256::from(units)))
+    }
+
+    fn oracle(rows: &BTreeMap<B256, u64>) -> B256 {
+        storage_root_unsorted(rows.iter().map(|(key, units)| (*key, U256::from(*units))))
+    }
+
+    /// Applies a batch to the stored trie and returns the new root.
+    fn apply(state: &mut MemoryState, root: B256, batch: &[(B256, u64)]) -> B256 {
+        let mut trie = Trie::open(&*state, SPACE, root);
+        for (key, units) in batch {
+            trie.set(*key, value(*units)).unwrap();
+        }
+        let (root, nodes) = trie.seal();
+        state.apply(0, B256::ZERO, &Changes { nodes, ..Changes::default() });
+        root
+    }
+
+    /// The store that holds just these rows, built in one go.
+    fn anew(rows: &BTreeMap<B256, u64>) -> (MemoryState, B256) {
+        let mut state = MemoryState::default();
+        let batch: Vec<_> = rows.iter().map(|(key, units)| (*key, *units)).collect();
+        let root = apply(&mut state, EMPTY_ROOT_HASH, &batch);
+        (state, root)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// After any batches of inserts, changes and removals: the root is the oracle's, the store holds exactly the
+        /// nodes of a trie built anew, and every key has a proof, also when it is absent.
+        #[test]
+        fn equals_a_trie_built_anew(
+            batches in prop::collection::vec(prop::collection::vec((any::<u16>(), 0u64..3), 1..24), 1..8),
+            long in any::<bool>(),
+        ) {
+            let (mut state, mut root, mut rows) = (MemoryState::default(), EMPTY_ROOT_HASH, BTreeMap::new());
+            for batch in batches {
+                let spread = |pick: u16| if long { keccak256(key(pick)) } else { key(pick) };
+                let batch: Vec<_> = batch.into_iter().map(|(pick, units)| (spread(pick), units)).collect();
+                root = apply(&mut state, root, &batch);
+                for (key, units) in &batch {
+                    if *units == 0 { rows.remove(key) } else { rows.insert(*key, *units) };
+                }
+                prop_assert_eq!(root, oracle(&rows));
+                prop_assert_eq!(&state, &anew(&rows).0);
+                for (key, _) in &batch {
+                    let proof = prove(&state, SPACE, root, *key).unwrap();
+                    let expected = value(rows.get(key).copied().unwrap_or_default());
+                    prop_assert!(verify_proof(root, Nibbles::unpack(key), expected, &proof).is_ok());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn taking_all_out_leaves_nothing() {
+        let rows: BTreeMap<_, _> = (0..2_000u16).map(|i| (keccak256(key(i)), 1)).collect();
+        let (mut state, root) = anew(&rows);
+        assert!(state.node_count() > rows.len());
+        let batch: Vec<_> = rows.keys().map(|key| (*key, 0)).collect();
+        assert_eq!(apply(&mut state, root, &batch), EMPTY_ROOT_HASH);
+        assert_eq!(state.node_count(), 0);
+    }
+
+    /// A damaged row must stop us, never change a root.
+    #[test]
+    fn damage_is_seen() {
+        let rows: BTreeMap<_, _> = (0..50u16).map(|i| (keccak256(key(i)), 7)).collect();
+        let (mut state, root) = anew(&rows);
+        let top = SPACE.key(&Nibbles::new());
+        let mut rlp = state.node(&top).unwrap().unwrap();
+        rlp[40] ^= 1;
+        let nodes = NodeRows::from([(top.clone(), Some(rlp))]);
+        state.apply(0, B256::ZERO, &Changes { nodes, ..Changes::default() });
+        let seen = Trie::open(&state, SPACE, root).set(B256::ZERO, value(1));
+        assert!(matches!(seen, Err(StateError::Damaged(_))));
+        state.apply(0, B256::ZERO, &Changes { nodes: NodeRows::from([(top, None)]), ..Changes::default() });
+        assert!(matches!(prove(&state, SPACE, root, B256::ZERO), Err(StateError::Damaged(_))));
+    }
+}
