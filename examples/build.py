@@ -30,10 +30,7 @@ CACHE = Path(
 
 ZIG_VERSION = "0.17.1"
 SQLITE_CRATE = "0.40.0"  # SQLite 3.54.1
-SQLITE_SHA256 = {
-    "sqlite3.c": "0c657666d819f261cc4007526ad57e1669de9949df7a8ea847aa284a2bf0ee52",
-    "wasm32-wasi-vfs.c": "b95842044da2b8777876b7d3fef8c9711e8c201fb4a4255dbac98729a456bb5d",
-}
+SQLITE_SHA256 = "0c657666d819f261cc4007526ad57e1669de9949df7a8ea847aa284a2bf0ee52"
 
 # Fixed, so that no path of the machine that builds can reach the module. One optimisation level for all.
 WASM_FLAGS = ["-target", "wasm32-wasi", "-O2", "-s", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
@@ -52,7 +49,7 @@ SQLITE_DEFINES = [
     "SQLITE_ENABLE_FTS5",
     "SQLITE_ENABLE_RTREE",
     "SQLITE_ENABLE_STAT4",
-    "SQLITE_OS_OTHER=1",
+    "SQLITE_USE_URI=1",
     "LONGDOUBLE_TYPE=double",
 ]
 
@@ -110,9 +107,8 @@ def sqlite():
         found = json.loads(run("cargo", "metadata", "--format-version=1", "--manifest-path", manifest, cwd=folder))
     (crate,) = [p for p in found["packages"] if p["name"] == "libsqlite3-sys"]
     sources = Path(crate["manifest_path"]).parent / "sqlite3"
-    for name, expected in SQLITE_SHA256.items():
-        if sha256(sources / name) != expected:
-            sys.exit(f"{sources / name} is not the file we pin ({expected})")
+    if sha256(sources / "sqlite3.c") != SQLITE_SHA256:
+        sys.exit(f"{sources / 'sqlite3.c'} is not the file we pin ({SQLITE_SHA256})")
     return sources
 
 
@@ -127,7 +123,7 @@ def build(program, out):
         command += ["-isystem", upstream, f"-ffile-prefix-map={upstream}=sqlite3"]
         # Upstream's code is not held to our warnings.
         command += ["-Wno-error", "-w"]
-        sources += [upstream / name for name in SQLITE_SHA256]
+        sources += [upstream / "sqlite3.c"]
     run(*command, *sources, "-o", out, "-lm", cwd=HERE, env=env)
     Path(out).chmod(0o644)
 
