@@ -1,0 +1,188 @@
+//! One task: a compiled program, its input and its limits in; an outcome, the fuel and the output out.
+//!
+//! What must stay true: an [`Execution`] depends on nothing but the program, the invocation and the limits. What depends on
+//! the machine (its memory, its stack, a fault in the engine) is a [`NoVerdict`], never an outcome.
+
+use std::sync::Arc;
+
+use glean_types::{Outcome, TrapKind};
+use wasmtime::{ResourceLimiter, Store, Trap};
+
+use crate::engine::{Compiled, Vm, chain};
+use crate::program::TABLE_ELEMENTS_MAX;
+use crate::wasi::{Files, State, Stop, Wasi};
+
+/// What a program is given.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment, in this order.
+    pub env: Vec<(String, String)>,
+    /// Standard input.
+    pub stdin: Vec<u8>,
+    /// Input files, read-only.
+    pub files: Arc<Files>,
+    /// Where its random bytes come from.
+    pub seed: [u8; 32],
+    /// Unix nanoseconds at which its clock starts.
+    pub clock_ns: u64,
+}
+
+/// What a program may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fuel.
+    pub fuel_max: u64,
+    /// Bytes of linear memory.
+    pub mem_max: u64,
+    /// Bytes written and kept: standard output, standard error and files, all together.
+    pub output_max: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Fuel used; the whole limit if that is what ended it.
+    pub fuel: u64,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Files under `/out` and their content, sorted by path.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// This machine cannot say: nothing about the task is known, another machine may try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoVerdict {
+    /// The host has less memory than it granted.
+    #[error("the machine ran out of memory")]
+    HostMemory,
+    /// Deeper calls than this machine's stack holds; how deep that is differs between processors.
+    #[error("the guest's call stack is deeper than the machine allows")]
+    StackOverflow,
+    /// The engine failed.
+    #[error("the virtual machine failed: {0}")]
+    Engine(String),
+}
+
+impl Vm {
+    /// Runs one task to its end.
+    pub fn run(&self, program: &Compiled, task: Invocation, limits: &Limits) -> Result<Execution, NoVerdict> {
+        if limits.mem_max > self.config.memory_max {
+            return Err(NoVerdict::HostMemory);
+        }
+        let state = State {
+            wasi: Wasi::new(task, limits.output_max),
+            limiter: MemoryLimiter { mem_max: limits.mem_max, was_refused: false },
+            memory: None,
+        };
+        let mut store = Store::try_new(&self.engine, state).map_err(|e| NoVerdict::Engine(chain(&e)))?;
+        store.limiter(|state| &mut state.limiter);
+        store.set_fuel(limits.fuel_max).map_err(|e| NoVerdict::Engine(chain(&e)))?;
+        let end = start(&mut store, program);
+        let left = store.get_fuel().map_err(|e| NoVerdict::Engine(chain(&e)))?;
+        let outcome = outcome(end, store.data().limiter.was_refused)?;
+        let fuel = if outcome == Outcome::OutOfFuel { limits.fuel_max } else { limits.fuel_max - left };
+        let written = store.into_data().wasi.fs.finish();
+        Ok(Execution { outcome, fuel, stdout: written.stdout, stderr: written.stderr, files: written.files })
+    }
+}
+
+fn start(store: &mut Store<State>, program: &Compiled) -> wasmtime::Result<()> {
+    let instance = program.pre.instantiate(&mut *store)?;
+    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+    instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(&mut *store, ())
+}
+
+/// What an end means. A program that was refused memory and then failed, however, is out of memory; one that coped
+/// and succeeded has succeeded.
+fn outcome(end: wasmtime::Result<()>, was_refused: bool) -> Result<Outcome, NoVerdict> {
+    let outcome = match end {
+        Ok(()) => Outcome::Exit(0),
+        Err(error) => failure(&error)?,
+    };
+    match outcome {
+        Outcome::Trap(_) | Outcome::Exit(1..) if was_refused => Ok(Outcome::OutOfMemory),
+        other => Ok(other),
+    }
+}
+
+fn failure(error: &wasmtime::Error) -> Result<Outcome, NoVerdict> {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return Ok(match stop {
+            Stop::Exit(code) => Outcome::Exit(*code),
+            Stop::OutputLimit => Outcome::OutputLimit,
+        });
+    }
+    if error.downcast_ref::<HostMemory>().is_some() || error.downcast_ref::<wasmtime::OutOfMemory>().is_some() {
+        return Err(NoVerdict::HostMemory);
+    }
+    if error.downcast_ref::<TooSmall>().is_some() {
+        return Ok(Outcome::OutOfMemory);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => Err(NoVerdict::StackOverflow),
+        Some(Trap::OutOfFuel) => Ok(Outcome::OutOfFuel),
+        Some(Trap::Interrupt) | None => Err(NoVerdict::Engine(chain(error))),
+        Some(trap) => Ok(Outcome::Trap(kind(*trap))),
+    }
+}
+
+fn kind(trap: Trap) -> TrapKind {
+    match trap {
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
+        Trap::TableOutOfBounds | Trap::IndirectCallToNull => TrapKind::TableOutOfBounds,
+        Trap::BadSignature => TrapKind::BadSignature,
+        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
+        Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
+        Trap::BadConversionToInteger => TrapKind::BadConversion,
+        _ => TrapKind::Other,
+    }
+}
+
+/// The host did not have memory that the task may use.
+#[derive(Debug, thiserror::Error)]
+#[error("the host is out of memory")]
+struct HostMemory;
+
+/// The memory that the program declares is more than the task may use.
+#[derive(Debug, thiserror::Error)]
+#[error("the program's initial memory is over the limit")]
+struct TooSmall;
+
+/// Says no only where the task's own limits do.
+pub(crate) struct MemoryLimiter {
+    mem_max: u64,
+    was_refused: bool,
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if desired as u64 <= self.mem_max {
+            return Ok(true);
+        }
+        self.was_refused = true;
+        // From nothing: the memory is being made (or a guest began with none), and without it nothing can go on.
+        if current == 0 { Err(wasmtime::Error::new(TooSmall)) } else { Ok(false) }
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(wasmtime::Error::new(HostMemory))
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired as u64 <= TABLE_ELEMENTS_MAX && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(wasmtime::Error::new(HostMemory))
+    }
+}
