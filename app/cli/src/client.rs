@@ -56,6 +56,9 @@ impl Client {
         if let Some(client) = Client::find(home).await {
             return Ok(client);
         }
+        if !home.join("network.json").exists() {
+            return Err(Fail::new("no_network", home.display().to_string()).into());
+        }
         let spinner = ui.spinner(text!(ui, "node-starting"));
         let mut child = spawn_node(home, &[], Stdio::null())?;
         let client = wait_ready(home, &mut child).await;

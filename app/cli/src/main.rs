@@ -14,10 +14,12 @@
 mod args;
 mod client;
 mod commands;
+mod demo;
 mod fail;
 mod follow;
 mod lang;
 mod out_dir;
+mod picture;
 mod ui;
 mod verify;
 

@@ -242,6 +242,24 @@ doctor-sealed = a worker that tries to get out reaches nothing
 doctor-holes = a worker that tries to get out reaches: { $holes }
 doctor-wall-fix = a newer kernel or other system settings would add this wall; guests stay in WebAssembly and in a process of their own either way
 
+## The demo
+demo-title = glean { $version } · a demo network on this machine only (--lang zh: 中文)
+demo-starting = starting five nodes
+demo-started = 1 ledger node, { $providers } providers, 1 requester: { $processes } processes over QUIC · { $time }
+demo-opened = chain { $chain }, block { $height } is final · balance { $balance } gUSD · { $time }
+demo-job = { " " }▸ job { $job } · a path tracer, one tile a task · { $tasks } tasks · at most { $budget } gUSD
+demo-checked = checked   { $done }/{ $tasks } tiles accepted; { $again } answers run again elsewhere, chosen in secret
+demo-liar = liar      { $name } answered task { $task } wrongly: its slice of { $tasks } tasks is not paid, { $price } gUSD
+demo-no-liar = nobody was caught lying in this run
+demo-paid = paid      { $paid } of at most { $budget } gUSD: { $shares }
+demo-picture = picture   { $file } · blake3 { $hash }
+demo-receipts = receipts{"  "}
+demo-left = stopped; everything is kept in { $dir }: run it again to go on
+demo-next =
+    { " " }check it yourself:  glean receipt { $file } --verify
+    { " " }look around:        glean --home { $home } jobs
+    { " " }next:  glean network init · glean share · glean run --help
+
 ## Errors, by code; { $detail } is what the node or the system said
 error-account-exists = this home already has the account { $detail }
     .hint = glean wallet export FILE keeps a copy; --replace puts it aside and goes on
@@ -329,3 +347,5 @@ error-too-large = too much: { $detail }
     .hint = split the job into smaller ones
 error-unreadable-file = { $detail }
     .hint = check the path and its permissions
+error-demo-running = a demo is running in { $detail } already
+    .hint = wait for it, or use another folder: glean demo --dir DIR

@@ -208,6 +208,24 @@ doctor-sealed = 试图越界的工作进程一无所得
 doctor-holes = 试图越界的工作进程够得到：{ $holes }
 doctor-wall-fix = 更新的内核或其他系统设置可添上这道墙；无论如何，客体都在 WebAssembly 和独立进程之内
 
+## 演示
+demo-title = glean { $version } · 只在本机上的演示网络（--lang en: English）
+demo-starting = 正在启动五个节点
+demo-started = 1 个账本节点、{ $providers } 个提供者、1 个请求者：{ $processes } 个进程，经 QUIC 相连 · { $time }
+demo-opened = 链 { $chain }，区块 { $height } 已最终确定 · 余额 { $balance } gUSD · { $time }
+demo-job = { " " }▸ 作业 { $job } · 路径追踪，每个任务一块图 · { $tasks } 个任务 · 最多 { $budget } gUSD
+demo-checked = 核对  { $done }/{ $tasks } 块已接受；{ $again } 个答案秘密抽出、在别处重跑
+demo-liar = 说谎  { $name } 答错了任务 { $task }：它那一片 { $tasks } 个任务不付款，{ $price } gUSD
+demo-no-liar = 这一次没有查出说谎者
+demo-paid = 付款  { $paid } gUSD，上限 { $budget }：{ $shares }
+demo-picture = 图画  { $file } · blake3 { $hash }
+demo-receipts = 收据{"  "}
+demo-left = 已停止；一切保存在 { $dir }：再次运行即可继续
+demo-next =
+    { " " }自己核对：  glean receipt { $file } --verify
+    { " " }四处看看：  glean --home { $home } jobs
+    { " " }接下来：glean network init · glean share · glean run --help
+
 ## 错误，按代码；{ $detail } 是节点或系统的原话
 error-account-exists = 此处已有账户 { $detail }
     .hint = glean wallet export FILE 可留副本；--replace 把它移到一旁并继续
@@ -295,3 +313,5 @@ error-too-large = 超出限制：{ $detail }
     .hint = 请把作业拆小
 error-unreadable-file = 读不了文件：{ $detail }
     .hint = 请检查路径和权限
+error-demo-running = { $detail } 中已有演示在运行
+    .hint = 请等它结束，或换个目录：glean demo --dir DIR

@@ -15,7 +15,11 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory;
 
 use crate::args::{Cli, Cmd};
+pub use self::network::{join_blocking, stop_node};
+pub use self::receipt::{read_bundle, say_report, write_bundle};
+pub use self::run::{Sink, attend, deliver, request_id};
 use crate::client::Client;
+use crate::demo::demo;
 use crate::fail::Fail;
 use crate::ui::Ui;
 
@@ -37,7 +41,7 @@ impl Context {
 /// Runs a command; the answer is the process's exit code.
 pub fn run(context: &Context, command: Cmd) -> Result<u8> {
     match command {
-        Cmd::Demo(_) => Err(Fail::new("not_built", "demo").into()),
+        Cmd::Demo(args) => wait(demo(context, args)),
         Cmd::Run(args) => wait(run::run(context, args)),
         Cmd::Quote(args) => wait(run::quote(context, args)),
         Cmd::Jobs(args) => wait(jobs::jobs(context, args)),
