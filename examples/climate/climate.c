@@ -175,7 +175,7 @@ static void lay_out(void) {
 }
 
 static double absorbed(int i, double t) {
-    double frozen = 0.5 * (1 - tanh((t - FREEZING) / FREEZING_WIDTH));
+    double frozen = 1 / (1 + exp(2 / FREEZING_WIDTH * (t - FREEZING)));
     return sunlight[i] * (1 - open_albedo[i] - (value(ICE_ALBEDO) - open_albedo[i]) * frozen);
 }
 

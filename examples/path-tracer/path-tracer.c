@@ -281,7 +281,7 @@ typedef struct { double t; int what; } hit;
 /* The lamp: a square softbox, up and to the left, looking at the ear. */
 static const vec LAMP_CENTRE = {-3.0, 4.4, 2.4};
 static const vec LAMP_COLOUR = {1.0, 0.80, 0.56};
-static const double LAMP_HALF = 1.45, LAMP_POWER = 6.2;
+static const double LAMP_HALF = 1.45, LAMP_POWER = 10;
 static vec lamp_normal, lamp_u, lamp_v;
 
 /* What a box test needs of a ray: for each axis the side of a box that is met first (0 low, 3 high). */
@@ -372,7 +372,7 @@ static vec sky(vec to, int sharp) {
     vec c = mix(dusk, v3(0.045, 0.085, 0.16), smooth(0, 0.42, sqrt(up) * 0.72));
     /* A wide pale glow behind the viewer: what gold needs to look like gold. */
     double pale = clamp(-0.45 * to.x + 0.45 * to.y + 0.77 * to.z, 0, 1);
-    c = add(c, scale(v3(1.0, 0.86, 0.68), 1.15 * pale * pale * pale));
+    c = add(c, scale(v3(1.0, 0.86, 0.68), 0.95 * pale * pale * pale));
     if (sharp && to.z < -0.6 && to.y < 0.25)
         for (int i = 0; i < DISCS; i++) {
             double d = dot(to, discs[i].to), edge = 1 - discs[i].cosine;
