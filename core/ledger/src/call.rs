@@ -16,8 +16,6 @@ use crate::state::{State, StateError};
 
 /// Most gas a question may use, whatever it asks for.
 pub const CALL_GAS_MAX: u64 = 50_000_000;
-/// Gas of a plain transfer: the least that any transaction needs.
-const TRANSFER_GAS: u64 = 21_000;
 
 /// What is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -198,7 +196,7 @@ fn halt_text(reason: &HaltReason) -> String {
     }
 }
 
-/// The least gas limit with which the request succeeds, within a sixty-fourth.
+/// A gas limit with which the request succeeds, at most a sixty-fourth above the least.
 pub fn estimate_gas(
     state: &dyn State,
     chain_id: u64,
@@ -217,8 +215,11 @@ pub fn estimate_gas(
         CallOutcome::Revert => return Err(EstimateError::Reverted(first.output)),
         CallOutcome::Halt(reason) => return Err(EstimateError::Halted { reason, gas: high }),
     }
-    // A call may need more than it uses: refunds come at the end, and a caller keeps a 64th from its callee.
-    let mut low = first.gas_used.max(TRANSFER_GAS) - 1;
+    if succeeds(attempt(first.gas_used))? {
+        return Ok(first.gas_used);
+    }
+    // It needs more than it uses: refunds come at the end, and a caller keeps a 64th from its callee.
+    let mut low = first.gas_used;
     let guess = first.gas_used + first.gas_used / 63 + 2_300;
     if guess < high {
         match succeeds(attempt(guess))? {
