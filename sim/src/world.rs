@@ -274,7 +274,7 @@ impl World {
             self.after(delay_us, Happening::Crash(victim));
         }
         while !self.is_done() {
-            assert!(self.now_us < END_US, "seed {}: the world stalls: {:?}", self.seed, self.job_views());
+            assert!(self.now_us < END_US, "seed {}: the world stalls: {:?}\n{}", self.seed, self.job_views(), self.last_news());
             assert!(self.advance(), "seed {}: nothing happens any more: {:?}", self.seed, self.job_views());
         }
         self.churn = None;
@@ -296,6 +296,11 @@ impl World {
 
     fn job_views(&self) -> Vec<JobView> {
         self.hosts[0].node.as_ref().map(Node::jobs).unwrap_or_default()
+    }
+
+    /// The last news, for whoever debugs a stalled world.
+    fn last_news(&self) -> String {
+        self.events.iter().rev().take(20).map(|(at, event)| format!("  host {at}: {event:?}\n")).collect()
     }
 
     // ---- what tests ask ----

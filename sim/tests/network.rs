@@ -30,3 +30,140 @@ fn the_same_seed_is_the_same_world() {
     assert_eq!(trace(7), trace(7));
     assert_ne!(trace(7), trace(8));
 }
+
+/// Goal: the network of the issue. Two hundred machines come and go, one lies, and every task ends rightly.
+#[test]
+fn two_hundred_machines_with_churn_and_a_liar_finish_every_task() {
+    for seed in seeds([1]) {
+        let mut world = World::new(seed).providers(200).link(Link::rough()).churn(300, 4_000).villain(5, Liar::one_in(2));
+        let job = world.submit(4_000, "20");
+        world.run();
+        assert_eq!(world.right_answers(job), 4_000, "seed {seed}: {:?}", world.view(job));
+        assert!(world.is_caught(5), "seed {seed}: the liar was not caught");
+    }
+}
+
+/// The same liar where nobody checks: it is believed and paid. This is what checks are for.
+#[test]
+fn without_checks_the_liar_wins() {
+    let mut world = World::new(3).providers(5).villain(0, Liar::one_in(2)).settings(|settings| settings.checks = false);
+    let job = world.submit(400, "2");
+    world.run();
+    assert!(world.wrong_answers(job) > 20, "only {} wrong answers were accepted", world.wrong_answers(job));
+    assert!(!world.is_caught(0) && world.promised_to(0) > Amount::ZERO);
+}
+
+#[test]
+fn a_liar_is_caught_named_and_not_paid_for_the_slice_it_was_caught_on() {
+    for seed in seeds(0..10) {
+        let mut world = World::new(seed).providers(3).villain(0, Liar::one_in(4));
+        let job = world.submit(400, "2");
+        world.run();
+        assert_eq!(world.right_answers(job), 400, "seed {seed}");
+        let liar = world.provider(0);
+        let caught = world.news().find(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == liar));
+        assert!(matches!(caught, Some(Event::LiarCaught { unpaid, .. }) if *unpaid > Amount::ZERO), "seed {seed}: {caught:?}");
+    }
+}
+
+#[test]
+fn a_sleeper_is_caught_and_what_it_sold_is_corrected() {
+    for seed in seeds(0..6) {
+        let mut world = World::new(seed).providers(6).villain(2, Liar::sleeper(150, 3));
+        let job = world.submit(4_000, "20");
+        world.run();
+        assert!(world.is_caught(2), "seed {seed}");
+        assert_eq!(world.wrong_answers(job), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn one_task_alone_is_checked_by_our_own_worker_and_costs_nothing_more() {
+    let mut world = World::new(4).providers(2);
+    let job = world.submit(1, "1");
+    world.run();
+    let view = world.view(job);
+    assert_eq!((view.succeeded, view.rechecked), (1, 1));
+    let sent = world.news().filter(|event| matches!(event, Event::SliceSent { .. })).count();
+    assert_eq!(sent, 1, "one slice, one payment");
+}
+
+#[test]
+fn a_vanisher_costs_time_and_nothing_else() {
+    let mut world = World::new(5).providers(4).villain(1, Vanisher::new());
+    let job = world.submit(200, "1");
+    world.run();
+    assert_eq!(world.right_answers(job), 200);
+    assert_eq!(world.promised_to(1), Amount::ZERO);
+}
+
+#[test]
+fn a_forged_bill_is_not_paid_and_ends_the_relation() {
+    let mut world = World::new(6).providers(3).villain(2, Forger::new());
+    let job = world.submit(200, "1");
+    world.run();
+    assert_eq!(world.right_answers(job), 200);
+    assert_eq!(world.promised_to(2), Amount::ZERO);
+    let forger = world.provider(2);
+    let why = world.news().find_map(|event| match event {
+        Event::SliceLost { provider, why, .. } if *provider == forger => Some(why.clone()),
+        _ => None,
+    });
+    assert_eq!(why.as_deref(), Some("its bill is wrong"));
+}
+
+#[test]
+fn a_requester_that_stops_signing_gets_one_slice() {
+    let mut world = World::new(7).providers(3).villain_requester(Staller::new());
+    world.submit(200, "1");
+    world.run_for(120_000);
+    for n in 0..3 {
+        let delivered = world.news_of(n).filter(|event| matches!(event, Event::Delivered { .. })).count();
+        assert!(delivered <= 1, "provider {n} delivered {delivered} slices for nothing");
+    }
+}
+
+#[test]
+fn a_budget_too_small_fails_the_rest_and_is_never_passed() {
+    let mut world = World::new(8).providers(3);
+    let job = world.submit(500, "0.01");
+    world.run();
+    let view = world.view(job);
+    assert!(view.succeeded > 20 && view.failed > 0 && view.spent <= view.budget, "{view:?}");
+}
+
+#[test]
+fn failing_programs_are_answers_too() {
+    let guest = Guest { fails_one_in: 5, ..Guest::default() };
+    let mut world = World::new(9).providers(3).guest(guest);
+    let job = world.submit(300, "1");
+    world.run();
+    let view = world.view(job);
+    assert_eq!(world.right_answers(job), 300);
+    assert!(view.failed > 30 && view.succeeded + view.failed == 300);
+}
+
+/// What checking costs: the figures of the issue, on a fresh requester and on one that knows its machines.
+#[test]
+fn checking_costs_at_most_ten_percent_and_half_of_that_once_clean() {
+    let mut world = World::new(10).providers(20);
+    let first = world.submit(10_000, "100");
+    world.run();
+    let overhead = |job| {
+        let view = world.view(job);
+        (view.tasks + view.rechecked) * 10_000 / view.tasks
+    };
+    let new = overhead(first);
+    // Jobs until every machine has 200 right answers behind it.
+    while world.requester().machines().iter().any(|machine| machine.history.right < 200) {
+        world.submit(10_000, "100");
+        world.run();
+    }
+    let last = world.submit(10_000, "100");
+    world.run();
+    let view = world.view(last);
+    let clean = (view.tasks + view.rechecked) * 10_000 / view.tasks;
+    println!("overhead of checking, 10,000 tasks on 20 machines: {}.{:04}x first job, {}.{:04}x once clean", new / 10_000, new % 10_000, clean / 10_000, clean % 10_000);
+    assert!(new <= 11_000, "{new}");
+    assert!(clean <= 10_550, "{clean}");
+}

@@ -171,7 +171,7 @@ impl Node {
     pub fn wake_ms(&self) -> Option<u64> {
         let idle_ms = self.settings.hangup_idle_ms;
         let sessions = (!self.sessions.is_empty()).then_some(self.now_ms.saturating_add(idle_ms / 4));
-        let parts = [self.requester.wake_ms(&self.settings), self.provider.wake_ms(&self.settings), sessions];
+        let parts = [self.requester.wake_ms(&self.settings, self.now_ms), self.provider.wake_ms(&self.settings), sessions];
         parts.into_iter().flatten().min().map(|at| at.max(self.now_ms.saturating_add(WAKE_MS_MIN)))
     }
 }

@@ -76,7 +76,11 @@ struct Channel {
     last_job: Option<(Signed<Job>, JobId, Arc<Job>)>,
     /// A voucher above the deposit we know of: kept until the ledger shows the top-up.
     early_voucher: Option<Signed<Voucher>>,
+    /// Slices above the deposit we know of, for the same reason.
+    early_slices: Vec<SliceMsg>,
     capped: u32,
+    /// A slice that was delivered before a restart and is not paid: its answers are gone, its price is due.
+    owed: Option<u64>,
     active_ms: u64,
 }
 
@@ -103,7 +107,18 @@ impl Channel {
 
     /// Slices that cost us work and are not paid: delivered, held ready, or running.
     fn at_risk(&self) -> usize {
-        self.slices.iter().filter(|slice| !matches!(slice.stage, Stage::Queued)).count()
+        let started = self.slices.iter().filter(|slice| !matches!(slice.stage, Stage::Queued)).count();
+        let is_apart = self.owed.is_some_and(|number| self.slices.iter().all(|slice| slice.number != number));
+        started + usize::from(is_apart)
+    }
+
+    /// The next slice to deliver: the one that is owed again, or, when all is paid, the first that is ready.
+    fn next_held(&self) -> Option<usize> {
+        let at = self.slices.iter().position(|slice| matches!(slice.stage, Stage::Held(_)))?;
+        let is_owed = self.owed == Some(self.slices[at].number);
+        // In order: an earlier slice that still runs goes first.
+        let is_first = !self.slices.iter().take(at).any(|slice| matches!(slice.stage, Stage::Running(_)));
+        (is_owed || (self.money.may_deliver() && is_first)).then_some(at)
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Slice> {
@@ -281,6 +296,11 @@ impl Provider {
             let from = channel.requester;
             self.on_pay(step, from, voucher);
         }
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let requester = channel.requester;
+        for message in std::mem::take(&mut channel.early_slices) {
+            self.take_slice(step, requester, message, true);
+        }
         if is_new {
             self.agree(step, id);
         }
@@ -290,6 +310,12 @@ impl Provider {
     // ---- slices ----
 
     pub fn on_slice(&mut self, step: &mut Step, from: NodeId, message: SliceMsg) {
+        self.take_slice(step, from, message, false);
+    }
+
+    /// Takes a slice in or refuses it. Unless this `is_last_word`, a deposit is looked up before it is called
+    /// too small.
+    fn take_slice(&mut self, step: &mut Step, from: NodeId, message: SliceMsg, is_last_word: bool) {
         let (id, number) = (message.channel, message.slice);
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.requester == from) else {
             step.send(from, refused(id, Some(number), Refusal::BadChannel));
@@ -303,6 +329,11 @@ impl Provider {
             return;
         }
         match judge_slice(step, self.terms.as_ref(), channel, &message) {
+            // Perhaps topped up since we last looked.
+            Err(Refusal::DepositTooSmall) if !is_last_word && channel.early_slices.len() < QUEUE_MAX => {
+                channel.early_slices.push(message);
+                look_up(step, id, channel);
+            }
             Err(refusal) => step.send(from, refused(id, Some(number), refusal)),
             Ok((job_id, job)) => {
                 channel.next_slice = number + 1;
@@ -391,6 +422,7 @@ impl Provider {
                 step.record(Record::Earned(voucher));
                 step.report(Event::Earned { requester: channel.requester, amount: more });
                 if channel.money.may_deliver() {
+                    channel.owed = None;
                     channel.slices.retain(|slice| !matches!(slice.stage, Stage::Delivered(_)));
                 }
                 if channel.money.unclaimed() >= step.settings.claim_at {
@@ -490,14 +522,21 @@ impl Provider {
                 if let Some(channel) = self.channels.get_mut(&voucher.paper.channel) {
                     channel.money.voucher = Some(*voucher);
                     // What was delivered before it is paid; a slice that was not is run again, and counted then.
-                    channel.money.delivered = voucher.paper.cumulative;
-                    channel.next_slice += 1;
+                    channel.money.delivered = channel.money.delivered.max(voucher.paper.cumulative);
+                    if channel.money.may_deliver()
+                        && let Some(paid) = channel.owed.take()
+                    {
+                        channel.next_slice = paid + 1;
+                    }
                 }
             }
             Record::Delivered(receipt) => {
                 if let Some(channel) = self.channels.get_mut(&receipt.paper.channel) {
-                    // Its answers are gone: the requester sends the slice again under the same number.
+                    // Its answers are gone: if the requester never had them, it sends the slice again under the
+                    // same number.
                     channel.next_slice = channel.next_slice.max(receipt.paper.slice);
+                    channel.owed = Some(receipt.paper.slice);
+                    channel.money.delivered = channel.money.promised().saturating_add(receipt.paper.price);
                 }
             }
             Record::OfferSeq(seq) => self.offer_seq = self.offer_seq.max(*seq),
@@ -531,7 +570,9 @@ impl Channel {
             money: Earnings::default(),
             last_job: None,
             early_voucher: None,
+            early_slices: Vec::new(),
             capped: 0,
+            owed: None,
             active_ms: now_ms,
         }
     }
@@ -604,19 +645,17 @@ fn judge_slice(
 
 /// Delivers the next slice if everything delivered before is paid.
 fn deliver(step: &mut Step, id: ChannelId, channel: &mut Channel) {
-    while channel.money.may_deliver() {
-        let Some(at) = channel.slices.iter().position(|slice| matches!(slice.stage, Stage::Held(_))) else { return };
-        // In order: an earlier slice that still runs goes first.
-        if channel.slices.iter().take(at).any(|slice| matches!(slice.stage, Stage::Running(_))) {
-            return;
-        }
+    while let Some(at) = channel.next_held() {
         let price_per_gfuel = channel.price();
         let slice = &mut channel.slices[at];
         let Stage::Held(results) = std::mem::replace(&mut slice.stage, Stage::Queued) else { return };
         match bill(step, id, price_per_gfuel, slice, results) {
             Ok(done) => {
                 channel.capped = 0;
-                channel.money.delivered = channel.money.delivered.saturating_add(done.receipt.paper.price);
+                // What is delivered again after a restart is already counted as owed.
+                let before = if channel.owed == Some(slice.number) { channel.money.promised() } else { channel.money.delivered };
+                channel.owed = None;
+                channel.money.delivered = before.saturating_add(done.receipt.paper.price);
                 step.record(Record::Delivered(done.receipt.clone()));
                 step.report(Event::Delivered {
                     requester: channel.requester,

@@ -288,8 +288,8 @@ pub(crate) struct Size {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizing {
     Send { tasks: u32, price_max: Amount },
-    /// The channel's deposit does not cover one task.
-    NeedDeposit,
+    /// The channel's deposit does not cover one task: it needs this much more.
+    NeedDeposit { more: Amount },
     /// The job's budget does not, as long as what is under way is not settled.
     NeedBudget,
 }
@@ -309,7 +309,7 @@ impl Size {
         } else if budget < least {
             Sizing::NeedBudget
         } else {
-            Sizing::NeedDeposit
+            Sizing::NeedDeposit { more: self.price_max(job, 1).min(budget).max(least).saturating_sub(deposit) }
         }
     }
 
@@ -513,7 +513,7 @@ mod tests {
         let poor = Size { deposit_free: price_of(size(0, Amount::ZERO).price, 3_000_000, 1), ..size(1_000, Amount::ZERO) };
         assert_eq!(sent(job.size(&poor)).0, 1);
         let broke = Size { deposit_free: Amount::ZERO, ..poor };
-        assert_eq!(job.size(&broke), Sizing::NeedDeposit);
+        assert!(matches!(job.size(&broke), Sizing::NeedDeposit { more } if more > Amount::ZERO));
     }
 
     #[test]

@@ -42,7 +42,14 @@ impl Requester {
     }
 
     fn ask_offers(&mut self, step: &mut Step) {
-        let every_ms = if self.ranked.is_empty() { step.settings.query_every_ms / 5 } else { step.settings.query_every_ms };
+        let waiting: u64 = self.active().map(|slot| u64::from(self.jobs[slot].waiting())).sum();
+        let engaged = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
+        let slots: u64 = engaged.filter_map(|(ix, _)| self.market.get(ix)).map(|machine| u64::from(machine.slots())).sum();
+        let every_ms = match step.settings.query_every_ms {
+            every if self.ranked.is_empty() => every / 5,
+            every if slots >= waiting => every.saturating_mul(4),
+            every => every,
+        };
         if self.asked_ms.is_none_or(|at| at.saturating_add(every_ms) <= step.now_ms) {
             self.asked_ms = Some(step.now_ms);
             step.put(Output::QueryOffers);
@@ -95,13 +102,14 @@ impl Requester {
         let rel = &self.rels[ix.0 as usize];
         let has_channel = rel.channel.as_ref().is_some_and(|channel| !channel.dead);
         if !has_channel && rel.funding.is_none() && rel.open.is_empty() {
-            self.fund(step, ix, engaged);
+            self.fund(step, ix, engaged, Amount::ZERO);
         }
     }
 
-    /// Opens a channel or tops it up: a few slices ahead, and all channels together never beyond what the jobs
-    /// under way may still spend.
-    fn fund(&mut self, step: &mut Step, ix: Ix, engaged: usize) {
+    /// Opens a channel or tops it up: a few slices ahead, and all channels together not beyond what the jobs
+    /// under way may still spend; but by `least` in any case, for the last money must not lie about in pieces
+    /// of which none pays for a task.
+    fn fund(&mut self, step: &mut Step, ix: Ix, engaged: usize, least: Amount) {
         if step.now_ms < self.no_funds_until_ms {
             return;
         }
@@ -112,7 +120,7 @@ impl Requester {
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
         let others = self.ranked.len().min(step.settings.machines_max).min(waiting as usize);
         let share = budget.scale(1, u32::try_from(engaged.max(others).max(1)).unwrap_or(u32::MAX));
-        let add = step.settings.deposit_aim.min(room).min(share);
+        let add = step.settings.deposit_aim.min(room).min(share).max(least);
         let Some(machine) = self.market.get(ix) else { return };
         let (provider, payee) = (machine.node, machine.provider);
         let rel = &mut self.rels[ix.0 as usize];
@@ -180,7 +188,7 @@ impl Requester {
                         return true;
                     }
                 }
-                Sizing::NeedDeposit => self.fund(step, ix, 1),
+                Sizing::NeedDeposit { more } => self.fund(step, ix, 1, more),
                 Sizing::NeedBudget => {}
             }
         }
@@ -191,7 +199,7 @@ impl Requester {
     fn top_up_early(&mut self, step: &mut Step, ix: Ix, price_max: Amount) {
         let free = self.rels[ix.0 as usize].channel.as_ref().map_or(Amount::ZERO, |channel| channel.purse.free());
         if free < price_max.scale(2, 1) && self.active().any(|slot| self.jobs[slot].has_work()) {
-            self.fund(step, ix, 1);
+            self.fund(step, ix, 1, Amount::ZERO);
         }
     }
 

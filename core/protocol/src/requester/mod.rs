@@ -22,6 +22,8 @@ use crate::verify::Check;
 use crate::wire::{Refusal, WorkMsg};
 use crate::work::{Job, Slice, Stage};
 
+/// Between two ticks while anything is under way.
+const TICK_MS: u64 = 100;
 /// Between two attempts to dial a machine.
 const REDIAL_MS: u64 = 2_000;
 /// A machine that lost a slice rests this long, twice as long the next time, up to `BACKOFF_MS_MAX`.
@@ -422,17 +424,14 @@ impl Requester {
         }
     }
 
-    /// When this half next wants a tick.
-    pub fn wake_ms(&self, settings: &crate::settings::Settings) -> Option<u64> {
-        if !self.is_active() {
-            let idle = |rel: &Relation| rel.channel.as_ref().filter(|c| !c.dead).map(|_| rel.active_ms + settings.close_idle_ms);
-            return self.rels.iter().filter_map(idle).min();
+    /// When this half next wants a tick: ten times a second while anything is under way, which is fine enough
+    /// for leases, backups and dialling, and nothing to compute.
+    pub fn wake_ms(&self, settings: &crate::settings::Settings, now_ms: u64) -> Option<u64> {
+        if self.is_active() {
+            return Some(now_ms.saturating_add(TICK_MS));
         }
-        let query = self.asked_ms.map_or(0, |at| at.saturating_add(settings.query_every_ms));
-        let leases = self.slices.values().filter(|slice| slice.is_out()).map(|slice| slice.deadline_ms).min();
-        let dials = self.rels.iter().filter(|rel| rel.engaged && !rel.up).filter_map(|rel| rel.dialled_ms).min();
-        let checks = if self.checks.is_empty() { None } else { self.asked_ms.map(|at| at + settings.check_wait_ms / 4) };
-        [Some(query), leases, dials.map(|at| at + REDIAL_MS), checks].into_iter().flatten().min()
+        let is_open = |rel: &&Relation| rel.channel.as_ref().is_some_and(|channel| !channel.dead);
+        self.rels.iter().filter(is_open).map(|rel| rel.active_ms.saturating_add(settings.close_idle_ms)).min()
     }
 }
 
