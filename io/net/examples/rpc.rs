@@ -36,7 +36,8 @@ async fn main() -> Outcome<()> {
     one_way(&a, b.id(), 256 << 10, row).await?;
     a.close().await;
     b.close().await;
-    blobs().await
+    blobs().await?;
+    flood(row).await
 }
 
 async fn bind(seed: u8, blobs: BlobsAt) -> Outcome<Net> {
@@ -178,6 +179,48 @@ async fn blobs() -> Outcome<()> {
     a.close().await;
     b.close().await;
     Ok(())
+}
+
+/// What an honest node notices of a stranger that floods the same node with requests.
+async fn flood(row: Duration) -> Outcome<()> {
+    let server = Net::bind(NetConfig { bind: vec!["127.0.0.1:0".parse()?], ..NetConfig::new([7; 32]) }).await?;
+    let (honest, stranger) = (bind(8, BlobsAt::Nowhere).await?, bind(9, BlobsAt::Nowhere).await?);
+    honest.add_peer(server.addr());
+    stranger.add_peer(server.addr());
+    tokio::spawn(echo(server.clone()));
+    let to = server.id();
+    let calm = tokio::spawn(paced(honest.clone(), to, row)).await??;
+    print_row("request, paced, nobody else there", calm, row);
+    let flooding = tokio::spawn(async move {
+        let body = vec![7; 512];
+        let askers = (0..64).map(|_| async {
+            loop {
+                // Refusals are what the flood is meant to get.
+                let _ = stranger.request(to, Alpn::Rpc, &body, ANSWER_MAX, PATIENCE).await;
+            }
+        });
+        join_all(askers).await;
+    });
+    let flooded = tokio::spawn(paced(honest.clone(), to, row)).await??;
+    print_row("request, paced, beside a flood", flooded, row);
+    flooding.abort();
+    println!("{:<44} {:>10}", "of the flood's requests were refused", server.stats().rate_limited);
+    honest.close().await;
+    server.close().await;
+    Ok(())
+}
+
+/// One request every two milliseconds: an honest node, not a load.
+async fn paced(a: Net, to: NodeId, row: Duration) -> Outcome<Vec<Duration>> {
+    let (begun, mut took) = (Instant::now(), Vec::new());
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    while begun.elapsed() < row {
+        tick.tick().await;
+        let asked = Instant::now();
+        a.request(to, Alpn::Rpc, &[7; 128], ANSWER_MAX, PATIENCE).await?;
+        took.push(asked.elapsed());
+    }
+    Ok(took)
 }
 
 fn mib_per_second(what: &str, took: Duration) {

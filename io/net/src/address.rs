@@ -215,4 +215,17 @@ mod tests {
         assert_eq!(book.find(peer(2).node), PeerAddr::of(peer(2).node));
         assert_eq!(book.find(peer(3).node), peer(3));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_a_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), flip in 0usize..100) {
+            let _ = PeerAddr::from_bytes(&bytes);
+            let mut almost = glean_types::encode(&peer(1));
+            let at = flip % almost.len();
+            almost[at] ^= bytes.first().copied().unwrap_or(1);
+            if let Ok(read) = PeerAddr::from_bytes(&almost) {
+                proptest::prop_assert_eq!(PeerAddr::from_bytes(&glean_types::encode(&read)), Ok(read));
+            }
+        }
+    }
 }

@@ -48,10 +48,9 @@ pub struct Sender {
 #[derive(Debug)]
 pub struct Receiver {
     stream: RecvStream,
-    pending: BytesMut,
+    inbox: Inbox,
     /// When the message that has begun did begin.
     began: Option<Instant>,
-    frame_bytes_max: usize,
     patience: Duration,
     ended: bool,
     shared: Arc<Shared>,
@@ -90,9 +89,8 @@ impl Session {
         };
         let receiver = Receiver {
             stream: stream.1,
-            pending: BytesMut::new(),
+            inbox: Inbox { pending: BytesMut::new(), frame_bytes_max },
             began: None,
-            frame_bytes_max,
             patience,
             ended: false,
             shared,
@@ -200,44 +198,30 @@ impl Receiver {
     /// The next message, or nothing once the peer has finished. May be dropped half way.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, SessionError> {
         loop {
-            if let Some(message) = self.take_message()? {
-                self.shared.counters.messages_received.one();
-                return Ok(Some(message));
+            match self.inbox.take() {
+                Ok(Some(message)) => {
+                    self.began = None;
+                    self.shared.counters.messages_received.one();
+                    return Ok(Some(message));
+                }
+                Ok(None) if !self.ended => self.read_more().await?,
+                Ok(None) if self.inbox.is_empty() => return Ok(None),
+                Ok(None) => return Err(SessionError::Malformed),
+                Err(got) => {
+                    self.shared.counters.too_large.one();
+                    let _ = self.stream.stop(Refusal::TooLarge.code());
+                    return Err(SessionError::TooLarge { got, limit: self.inbox.frame_bytes_max });
+                }
             }
-            if self.ended {
-                return if self.pending.is_empty() { Ok(None) } else { Err(SessionError::Malformed) };
-            }
-            self.read_more().await?;
         }
-    }
-
-    /// A whole message from what has arrived.
-    fn take_message(&mut self) -> Result<Option<Bytes>, SessionError> {
-        let Some(got) = self.announced() else { return Ok(None) };
-        if got > self.frame_bytes_max {
-            self.shared.counters.too_large.one();
-            let _ = self.stream.stop(Refusal::TooLarge.code());
-            return Err(SessionError::TooLarge { got, limit: self.frame_bytes_max });
-        }
-        if self.pending.len() < LENGTH_BYTES + got {
-            return Ok(None);
-        }
-        self.began = None;
-        self.pending.advance(LENGTH_BYTES);
-        Ok(Some(self.pending.split_to(got).freeze()))
-    }
-
-    /// The size of the message that has begun, once its prefix is here.
-    fn announced(&self) -> Option<usize> {
-        self.pending.first_chunk::<LENGTH_BYTES>().map(|prefix| u32::from_le_bytes(*prefix) as usize)
     }
 
     async fn read_more(&mut self) -> Result<(), SessionError> {
-        let chunk = if self.pending.is_empty() {
+        let chunk = if self.inbox.is_empty() {
             self.stream.read_chunk(READ_BYTES).await
         } else {
             let began = *self.began.get_or_insert_with(Instant::now);
-            let allowed = time_for(self.announced().unwrap_or(0), self.patience);
+            let allowed = time_for(self.inbox.announced().unwrap_or(0), self.patience);
             match timeout_at(began + allowed, self.stream.read_chunk(READ_BYTES)).await {
                 Ok(chunk) => chunk,
                 Err(_) => {
@@ -248,10 +232,41 @@ impl Receiver {
             }
         };
         match chunk.map_err(Broken::from)? {
-            Some(bytes) => self.pending.extend_from_slice(&bytes),
+            Some(bytes) => self.inbox.pending.extend_from_slice(&bytes),
             None => self.ended = true,
         }
         Ok(())
+    }
+}
+
+/// What has arrived and is not yet a whole message, or not yet taken.
+#[derive(Debug)]
+struct Inbox {
+    pending: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The size of the message that has begun, once its prefix is here.
+    fn announced(&self) -> Option<usize> {
+        self.pending.first_chunk::<LENGTH_BYTES>().map(|prefix| u32::from_le_bytes(*prefix) as usize)
+    }
+
+    /// A whole message if one is here; its announced size if that is over the limit.
+    fn take(&mut self) -> Result<Option<Bytes>, usize> {
+        let Some(length) = self.announced() else { return Ok(None) };
+        if length > self.frame_bytes_max {
+            return Err(length);
+        }
+        if self.pending.len() < LENGTH_BYTES + length {
+            return Ok(None);
+        }
+        self.pending.advance(LENGTH_BYTES);
+        Ok(Some(self.pending.split_to(length).freeze()))
     }
 }
 
@@ -262,4 +277,58 @@ pub(crate) fn time_for(bytes: usize, patience: Duration) -> Duration {
 
 fn stalled(patience: Duration) -> SessionError {
     SessionError::Stalled { after_ms: patience.as_millis() as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in_however_the_bytes_arrive(
+            messages in vec(vec(any::<u8>(), 0..300), 0..20),
+            cuts in vec(1usize..200, 1..100),
+        ) {
+            let sent: Vec<u8> = messages.iter().flat_map(|m| [&(m.len() as u32).to_le_bytes()[..], m].concat()).collect();
+            let mut inbox = Inbox { pending: BytesMut::new(), frame_bytes_max: 300 };
+            let (mut rest, mut received) = (&sent[..], Vec::new());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                inbox.pending.extend_from_slice(now);
+                rest = later;
+                while let Some(message) = inbox.take().unwrap() {
+                    received.push(message.to_vec());
+                }
+            }
+            prop_assert_eq!(received, messages);
+            prop_assert!(inbox.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_a_message_over_the_limit(bytes in vec(any::<u8>(), 0..400)) {
+            let mut inbox = Inbox { pending: BytesMut::from(&bytes[..]), frame_bytes_max: 100 };
+            loop {
+                match inbox.take() {
+                    Ok(Some(message)) => prop_assert!(message.len() <= 100),
+                    Ok(None) => break,
+                    Err(announced) => {
+                        prop_assert!(announced > 100);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_message_may_take_longer() {
+        assert_eq!(time_for(0, Duration::from_secs(30)), Duration::from_secs(30));
+        assert_eq!(time_for(16 << 20, Duration::from_secs(30)), Duration::from_millis(30_000 + 524_288));
+    }
 }

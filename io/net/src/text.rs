@@ -116,4 +116,15 @@ mod tests {
         assert!(matches!(decode("glean", "join1qq", 64), Err(TextError::Prefix { .. })));
         assert_eq!(decode("glean", &text, 8), Err(TextError::TooLong));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_a_panic_and_each_value_has_one_text(text in "(glean1)?\\PC{0,40}", tail in "[qpzry9x8gf2tvdw0s3jn54khce6mua7l]{0,30}") {
+            for text in [text, format!("glean1{tail}")] {
+                if let Ok(bytes) = decode("glean", &text, 64) {
+                    proptest::prop_assert_eq!(encode("glean", &bytes), text.trim().to_lowercase());
+                }
+            }
+        }
+    }
 }

@@ -97,6 +97,20 @@ fn nobody_speaks_for_another_machine() {
     assert_eq!(decode::<Vec<Bytes>>(&answer, ANSWER_BYTES_MAX).unwrap(), [signed(1, 2)], "and changes nothing");
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_message_is_a_panic_or_an_offer(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), at in 0usize..500) {
+        let index = IndexNode::new(IndexConfig::default(), validate_offers(domain()));
+        index.on_message(key_of(1), &bytes, NOW);
+        let mut almost = publish_of(signed(1, 1));
+        let at = at % almost.len();
+        let flip = bytes.first().copied().unwrap_or(1).max(1);
+        almost[at] ^= flip;
+        index.on_message(key_of(1), &almost, NOW);
+        proptest::prop_assert!(index.is_empty(), "a message with byte {} changed was taken", at);
+    }
+}
+
 /// Goal: whatever a stranger sends, as fast as it can, honest machines are found as before, and the work
 /// it causes is bounded. Method: the same flood against an index that guards itself and against one that
 /// takes everything; the second shows that the flood would do harm.
