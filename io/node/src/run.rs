@@ -8,7 +8,7 @@ use glean_chain::{Chain, ChainConfig};
 use glean_ledger::Genesis;
 use glean_net::{BlobsAt, Incoming, IndexConfig, IndexNode, Net, NetConfig, PeerAddr, validate_offers};
 use glean_protocol::{Identity, Node};
-use glean_types::{AccountKey, Address, NodeId};
+use glean_types::{AccountKey, NodeId};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::home::{Home, HomeError};
 use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, LedgerError};
-use crate::network::{JoinError, JoinLine, Network, network_of};
+use crate::network::{JoinError, JoinLine, Network, network_of, private_genesis};
 use crate::offers::Offers;
 use crate::runner::Runner;
 use crate::sessions::Sessions;
@@ -32,11 +32,6 @@ use crate::world::NodeWorld;
 
 /// Largest output of one task that is fetched from a peer.
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;
-/// Gas limit of a block on a private network.
-const BLOCK_GAS: u64 = 60_000_000;
-/// Seconds between asking for a channel's closing and taking the rest back, on a private network.
-const GRACE_S: u64 = 24 * 3600;
-
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
@@ -119,7 +114,7 @@ pub fn network_init(home: &Path, name: &str) -> Result<(), SetupError> {
         };
     }
     let faucet = faucet_key(&home)?;
-    let genesis = Genesis::private(chain_id(), now_ms() / 1000, faucet.address(), BLOCK_GAS, GRACE_S);
+    let genesis = private_genesis(chain_id(), now_ms() / 1000, faucet.address());
     let network = network_of(name, &genesis, None).map_err(|e| SetupError::Genesis(e.to_string()))?;
     account(&home)?;
     home.write_json("genesis.json", &genesis)?;
@@ -188,7 +183,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let runner = Runner::new(net.clone(), inbox.clone(), pool, slots as usize, lie_every);
     let index = chain.as_ref().map(|_| Arc::new(IndexNode::new(IndexConfig::default(), validate_offers(network.domain))));
     let index_nodes: Vec<NodeId> = network.ledger.iter().map(|peer| peer.node).collect();
-    let offers = Offers::new(net.clone(), glean_vm::class(), validate_offers(network.domain), index_nodes, index.clone());
+    let offers = Offers::new(net.clone(), glean_vm::CLASS, validate_offers(network.domain), index_nodes, index.clone());
     let events = Events::default();
     let sessions = Sessions::new(net.clone(), inbox.clone(), OUTPUT_BYTES_MAX);
     let app = Arc::new(App::new(
@@ -208,7 +203,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
         &records,
     ));
     let identity =
-        Identity { node: net.id(), key, domain: network.domain, class: glean_vm::class(), secret: check_secret(&home)? };
+        Identity { node: net.id(), key, domain: network.domain, class: glean_vm::CLASS, secret: check_secret(&home)? };
     let node = Node::restore(identity, glean_protocol::Settings::default(), records);
     let world = NodeWorld { inbox: inbox.clone(), sessions: sessions.clone(), offers, ledger: ledger.clone(), runner, events };
     let brain = tokio::spawn(brain::run(node, journal, asks, world));
@@ -365,7 +360,7 @@ fn ledger(chain: &Option<Chain>, net: &Net, key: &AccountKey, network: &Network)
 }
 
 fn worker_pool(home: &Home, exe: PathBuf, slots: u32) -> Result<WorkerPool, SetupError> {
-    let config = WorkerConfig::new(exe, slots as usize, home.path("cache"));
+    let config = WorkerConfig { exe, slots: slots as usize, cache: home.path("cache") };
     WorkerPool::new(config).map_err(|e| SetupError::Workers(e.to_string()))
 }
 
@@ -417,13 +412,8 @@ fn account(home: &Home) -> Result<AccountKey, SetupError> {
     let words = Zeroizing::new(hex::encode(*random_secret()));
     let (_, key) = wallet::Wallet::create().map_err(|e| account_error(home, e))?;
     home.write_private("keys/password", words.as_bytes())?;
-    wallet::Wallet::save(&keystore, &key, &words).map_err(|e| account_error(home, e))?;
+    wallet::Wallet::save_unattended(&keystore, &key, &words).map_err(|e| account_error(home, e))?;
     Ok(key)
-}
-
-/// The account that this home's node signs with, without starting it.
-pub fn account_address(home: &Path) -> Result<Address, SetupError> {
-    Ok(account(&Home::open(home)?)?.address())
 }
 
 fn account_error(home: &Home, why: impl ToString) -> SetupError {

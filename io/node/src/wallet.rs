@@ -117,11 +117,9 @@ impl Wallet {
         write_private(path, &seal(key, password, LOG_N_CHOSEN)?)
     }
 
-    /// Keeps the key of an unattended node under a password of 32 random bytes, which it returns as hex.
-    pub fn save_unattended(path: &Path, key: &AccountKey) -> Result<Zeroizing<String>, WalletError> {
-        let password = Wallet::random_password()?;
-        write_private(path, &seal(key, &password, LOG_N_RANDOM)?)?;
-        Ok(password)
+    /// Keeps the key of an unattended node under [`Wallet::random_password`]: nothing to guess, so nothing to slow.
+    pub fn save_unattended(path: &Path, key: &AccountKey, password: &str) -> Result<(), WalletError> {
+        write_private(path, &seal(key, password, LOG_N_RANDOM)?)
     }
 
     /// 32 random bytes as hex: a password for a machine to keep.
@@ -404,8 +402,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("account.json");
         let (_, key) = Wallet::create().unwrap();
-        let password = Wallet::save_unattended(&path, &key).unwrap();
+        let password = Wallet::random_password().unwrap();
         assert_eq!(password.len(), 64);
+        Wallet::save_unattended(&path, &key, &password).unwrap();
         assert_eq!(Wallet::load(&path, &password).unwrap().address(), key.address());
         assert!(matches!(Wallet::load(&path, ""), Err(WalletError::WrongPassword { .. })));
     }
