@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use glean_protocol::{Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission};
 use glean_types::{
     AccountKey, Address, Amount, ChannelId, Class, Domain, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed,
-    TaskSpec, encode,
+    TaskResult, TaskSpec, encode,
 };
 
 use crate::guest::Guest;
@@ -268,16 +268,21 @@ impl World {
 
     /// Runs until all jobs have ended and all money that was earned is claimed; panics if the world stalls.
     pub fn run(&mut self) {
-        if let Some((every_ms, _)) = self.churn {
-            let delay_us = self.random.range(0, every_ms * 1_000);
-            let victim = self.victim();
-            self.after(delay_us, Happening::Crash(victim));
-        }
+        self.start_churn();
         while !self.is_done() {
             assert!(self.now_us < END_US, "seed {}: the world stalls: {:?}\n{}", self.seed, self.job_views(), self.last_news());
             assert!(self.advance(), "seed {}: nothing happens any more: {:?}", self.seed, self.job_views());
         }
         self.churn = None;
+    }
+
+    /// Sets the first crash going.
+    pub fn start_churn(&mut self) {
+        if let Some((every_ms, _)) = self.churn {
+            let delay_us = self.random.range(0, every_ms * 1_000);
+            let victim = self.victim();
+            self.after(delay_us, Happening::Crash(victim));
+        }
     }
 
     /// Runs for so long.
@@ -299,7 +304,7 @@ impl World {
     }
 
     /// The last news, for whoever debugs a stalled world.
-    fn last_news(&self) -> String {
+    pub fn last_news(&self) -> String {
         self.events.iter().rev().take(20).map(|(at, event)| format!("  host {at}: {event:?}\n")).collect()
     }
 
@@ -315,33 +320,54 @@ impl World {
         self.requester().job_view(job).expect("the job was submitted")
     }
 
+    /// The same, if the requester is up and knows it.
+    pub fn try_view(&self, job: JobId) -> Option<JobView> {
+        self.hosts[0].node.as_ref()?.job_view(job)
+    }
+
     /// How many tasks of a job ended with the right answer.
     pub fn right_answers(&self, job: JobId) -> u32 {
-        self.answers(job).0
+        self.answers(job).iter().filter(|(_, right)| *right).count() as u32
     }
 
     /// How many tasks of a job ended with a wrong answer.
     pub fn wrong_answers(&self, job: JobId) -> u32 {
-        self.answers(job).1
+        self.answers(job).iter().filter(|(_, right)| !right).count() as u32
     }
 
-    fn answers(&self, job: JobId) -> (u32, u32) {
-        let Some((_, specs)) = self.jobs.iter().find(|(id, _)| *id == job) else { return (0, 0) };
+    /// How many of these are provider `n`'s.
+    pub fn wrong_answers_of(&self, job: JobId, n: usize) -> u32 {
+        let node = self.provider(n);
+        self.answers(job).iter().filter(|(by, right)| !right && *by == node).count() as u32
+    }
+
+    /// Who gave the accepted answers of a job, and whether they are right.
+    fn answers(&self, job: JobId) -> Vec<(NodeId, bool)> {
+        let Some((_, specs)) = self.jobs.iter().find(|(id, _)| *id == job) else { return Vec::new() };
         let mut last = BTreeMap::new();
         let mut paper = None;
         for record in &self.hosts[0].journal {
             match record {
-                Record::Accepted { job: id, result, .. } if *id == job => {
-                    last.insert(result.index, result);
+                Record::Accepted { job: id, result, provider, .. } if *id == job => {
+                    last.insert(result.index, (*provider, result));
                 }
                 Record::Submitted(submission) if submission.job.paper.id() == job => paper = Some(&submission.job.paper),
                 _ => {}
             }
         }
-        let Some(paper) = paper else { return (0, 0) };
-        let right = last.iter().filter(|(index, result)| self.guest.run(paper, &specs[**index as usize]) == ***result);
-        let right = right.count() as u32;
-        (right, last.len() as u32 - right)
+        let Some(paper) = paper else { return Vec::new() };
+        let judge = |(index, (by, result)): (u32, (NodeId, &TaskResult))| {
+            (by, self.guest.run(paper, &specs[index as usize]) == *result)
+        };
+        last.into_iter().map(judge).collect()
+    }
+
+    /// Whether provider `n` was caught before a job had ended.
+    pub fn is_caught_before_end(&self, job: JobId, n: usize) -> bool {
+        let node = self.provider(n);
+        let ended = self.news().position(|event| matches!(event, Event::JobEnded { job: id, .. } if *id == job));
+        let caught = self.news().position(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == node));
+        matches!((caught, ended), (Some(caught), Some(ended)) if caught < ended)
     }
 
     /// The node id of provider `n`.
@@ -656,7 +682,7 @@ impl World {
 
     /// Whom the next crash hits: now and then the requester.
     fn victim(&mut self) -> HostIx {
-        if self.random.one_in(12) { 0 } else { self.random.range(1, self.hosts.len() as u64 - 1) as usize }
+        if self.random.one_in(60) { 0 } else { self.random.range(1, self.hosts.len() as u64 - 1) as usize }
     }
 
     fn on_crash(&mut self, at: HostIx) {

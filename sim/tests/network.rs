@@ -34,7 +34,7 @@ fn the_same_seed_is_the_same_world() {
 /// Goal: the network of the issue. Two hundred machines come and go, one lies, and every task ends rightly.
 #[test]
 fn two_hundred_machines_with_churn_and_a_liar_finish_every_task() {
-    for seed in seeds([1]) {
+    for seed in seeds([1, 2]) {
         let mut world = World::new(seed).providers(200).link(Link::rough()).churn(300, 4_000).villain(5, Liar::one_in(2));
         let job = world.submit(4_000, "20");
         world.run();
@@ -166,4 +166,32 @@ fn checking_costs_at_most_ten_percent_and_half_of_that_once_clean() {
     println!("overhead of checking, 10,000 tasks on 20 machines: {}.{:04}x first job, {}.{:04}x once clean", new / 10_000, new % 10_000, clean / 10_000, clean % 10_000);
     assert!(new <= 11_000, "{new}");
     assert!(clean <= 10_550, "{clean}");
+}
+
+/// Everything at once, on many seeds: rough links, crashes of both sides, and villains among the machines.
+#[test]
+fn no_order_of_messages_and_crashes_breaks_an_invariant() {
+    for seed in seeds(100..130) {
+        let mut world = World::new(seed)
+            .providers(12)
+            .link(Link::rough())
+            .churn(700, 3_000)
+            .villain(0, Liar::one_in(3))
+            .villain(1, Vanisher::new())
+            .villain(2, Forger::new())
+            .villain(3, Liar::sleeper(30, 2));
+        let first = world.submit(300, "1");
+        let second = world.submit(40, "0.1");
+        world.run();
+        for (job, tasks) in [(first, 300), (second, 40)] {
+            let view = world.view(job);
+            assert_eq!(view.succeeded, tasks, "seed {seed}: {view:?}");
+            let liars = [0, 3];
+            let unseen: u32 = liars.iter().map(|liar| world.wrong_answers_of(job, *liar)).sum();
+            assert_eq!(world.wrong_answers(job), unseen, "seed {seed}: only liars are wrong");
+            for liar in liars.into_iter().filter(|liar| world.is_caught_before_end(job, *liar)) {
+                assert_eq!(world.wrong_answers_of(job, liar), 0, "seed {seed}: what liar {liar} sold is corrected");
+            }
+        }
+    }
 }

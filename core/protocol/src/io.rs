@@ -265,6 +265,13 @@ pub enum Record {
         /// The most it may cost.
         price_max: Amount,
     },
+    /// A slice was given up unanswered (requester): its money is free again, its tasks went elsewhere.
+    GivenUp {
+        /// The channel.
+        channel: ChannelId,
+        /// Its number there.
+        slice: u64,
+    },
     /// A receipt arrived and its slice is to be checked and paid. The leaves are kept so that its root can
     /// be computed again from disk.
     Received {

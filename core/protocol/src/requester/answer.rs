@@ -345,6 +345,7 @@ impl Requester {
     pub(super) fn lose(&mut self, step: &mut Step, seq: u64, avoid: Ix, why: Option<NoVerdict>) {
         let Some(slice) = self.slices.get_mut(&seq).filter(|slice| !matches!(slice.stage, Stage::Lost)) else { return };
         slice.stage = Stage::Lost;
+        step.record(Record::GivenUp { channel: slice.channel, slice: slice.number });
         let (slot, ix, price_max) = (slice.job, slice.machine, slice.price_max);
         let items = slice.items.clone();
         self.jobs[slot].purse.release(price_max);

@@ -454,7 +454,7 @@ impl Requester {
     }
 
     /// Queues the accepted answers of a machine that nobody has compared, newest first.
-    fn recheck_all_of(&mut self, ix: Ix) -> u32 {
+    pub(super) fn recheck_all_of(&mut self, ix: Ix) -> u32 {
         let mut count = 0;
         for job in self.jobs.iter_mut().filter(|job| !job.ended) {
             let Some(paid) = job.paid_slices.get(&ix) else { continue };

@@ -12,11 +12,11 @@ mod restore;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use glean_types::{Agreement, Amount, ChannelId, Class, JobId, NodeId, Offer, Paper, Signed};
+use glean_types::{Agreement, Amount, B256, ChannelId, Class, JobId, NodeId, Offer, Paper, Signed};
 
 use crate::io::{Event, FailReason, Output, Record, RunId, Submission, TaskState};
 use crate::market::{Ix, Market};
-use crate::settle::PayChannel;
+use crate::settle::{PayChannel, SharedReceipt};
 use crate::step::Step;
 use crate::verify::Check;
 use crate::wire::{Refusal, WorkMsg};
@@ -74,6 +74,8 @@ pub(crate) struct Requester {
     by_number: BTreeMap<(ChannelId, u64), u64>,
     next_seq: u64,
     pub checks: BTreeMap<(usize, u32), Check>,
+    /// While restoring: receipts by digest, for the answers accepted on their word.
+    received: BTreeMap<B256, SharedReceipt>,
     /// Slices that may have become payable.
     ready: Vec<u64>,
     own_queue: VecDeque<(usize, u32)>,

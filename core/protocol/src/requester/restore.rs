@@ -4,21 +4,28 @@
 //! again; the provider answers with what it kept, or runs it once more. Who was to be checked is chosen anew,
 //! by the same secret.
 
-use glean_types::{Agreement, Amount, ChannelId, JobId, NodeId, Signed, TaskResult, Voucher};
+use std::sync::Arc;
+
+use glean_types::params::SLICE_MS_AIM;
+use glean_types::{Agreement, Amount, B256, ChannelId, JobId, NodeId, Paper, Signed, TaskResult, Voucher};
 
 use super::Requester;
 use crate::io::{FailReason, Record, Submission, TaskState};
 use crate::market::Ix;
 use crate::settle::PayChannel;
 use crate::step::Step;
-use crate::work::{Item, Role, Slice, Stage};
+use crate::work::{Item, PaidSlice, Role, Slice, Stage};
 
 impl Requester {
     /// Takes one record in, in the order of writing.
     pub fn restore(&mut self, step: &Step, record: Record) {
         match record {
             Record::Submitted(submission) => self.restore_job(step, *submission),
-            Record::Accepted { job, result, provider, .. } => self.restore_accepted(step, job, &result, provider),
+            Record::Accepted { job, result, provider, receipt } => self.restore_accepted(step, job, &result, provider, receipt),
+            Record::Received { receipt, .. } => {
+                let digest = receipt.paper.digest(&step.me.domain);
+                self.received.insert(digest, Arc::new(receipt));
+            }
             Record::Failed { job, index, reason } => self.restore_failed(job, index, &reason),
             Record::Ended { job, cancelled } => self.restore_ended(job, cancelled),
             Record::Reran(job) => {
@@ -30,6 +37,12 @@ impl Requester {
             Record::Funded { provider, channel, deposit } => self.restore_funded(step, provider, channel, deposit),
             Record::Sent { channel, slice, job, indexes, price_max } => {
                 self.restore_sent(step, channel, slice, job, indexes, price_max);
+            }
+            Record::GivenUp { channel, slice } => {
+                let seq = self.by_number.get(&(channel, slice));
+                if let Some(slice) = seq.and_then(|seq| self.slices.get_mut(seq)) {
+                    slice.stage = Stage::Lost;
+                }
             }
             Record::Paid { voucher, slice, job, price } => self.restore_paid(voucher, slice, job, price),
             Record::Caught { provider, .. } => {
@@ -45,7 +58,6 @@ impl Requester {
                 }
             }
             Record::Agreed { ours: false, .. }
-            | Record::Received { .. }
             | Record::Earned(_)
             | Record::Delivered(_)
             | Record::OfferSeq(_) => {}
@@ -70,7 +82,8 @@ impl Requester {
         (index < job.paper.tasks).then_some(job)
     }
 
-    fn restore_accepted(&mut self, step: &Step, id: JobId, result: &TaskResult, provider: NodeId) {
+    fn restore_accepted(&mut self, step: &Step, id: JobId, result: &TaskResult, provider: NodeId, receipt: B256) {
+        let receipt_paper = self.received.get(&receipt).cloned();
         let own = provider == step.me.node;
         let by = if own { Ix::OWN } else { self.restore_machine(step, provider, glean_types::Address::ZERO) };
         let Some(job) = self.job_mut(id, result.index) else { return };
@@ -80,6 +93,14 @@ impl Requester {
         let task = &mut job.tasks[result.index as usize];
         (task.by, task.leaf) = (by, leaf);
         job.measure(result);
+        if let Some(paper) = receipt_paper {
+            // Who was compared with whom is not recorded: should this machine be caught, all is run again.
+            let paid = job.paid_slices.entry(by).or_default();
+            match paid.last_mut().filter(|last| last.digest == receipt) {
+                Some(last) => last.unchecked.push(result.index),
+                None => paid.push(PaidSlice { receipt: paper, digest: receipt, unchecked: vec![result.index] }),
+            }
+        }
         if let Some(history) = self.market.history_mut(by) {
             history.answers += 1;
         }
@@ -105,7 +126,7 @@ impl Requester {
         self.market.machines[ix.0 as usize].provider = paper.provider;
         if let Some(channel) = self.rel(ix).channel.as_mut().filter(|channel| channel.id == paper.channel) {
             // Signing is deterministic: this is the very paper that was sent.
-            channel.agreement = Some(glean_types::Paper::sign(agreement.paper, &step.me.key, &step.me.domain));
+            channel.agreement = Some(agreement.paper.sign(&step.me.key, &step.me.domain));
         }
     }
 
@@ -142,12 +163,12 @@ impl Requester {
             items,
             price_max,
             sent_ms: 0,
-            expected_ms: step.settings.lease_min_ms,
+            expected_ms: SLICE_MS_AIM,
             lease_ms: step.settings.lease_min_ms,
             deadline_ms: u64::MAX,
             pending: 0,
             backed_up: false,
-            stage: Stage::Lost,
+            stage: Stage::Out,
         });
     }
 
@@ -172,9 +193,17 @@ impl Requester {
 
     /// After the last record: slices that were under way are so again.
     pub fn restore_end(&mut self, step: &Step) {
-        let lost: Vec<u64> = self.slices.keys().copied().collect();
-        for seq in lost {
-            let Some(slice) = self.slices.get(&seq) else { continue };
+        self.received.clear();
+        for ix in (0..self.rels.len() as u32).map(Ix) {
+            if self.market.get(ix).is_some_and(|machine| machine.history.faults > 0) {
+                self.rel(ix).broken = Some("a wrong answer");
+                self.recheck_all_of(ix);
+            }
+        }
+        let sent: Vec<u64> = self.slices.keys().copied().collect();
+        for seq in sent {
+            let Some(slice) = self.slices.get_mut(&seq).filter(|slice| slice.is_out()) else { continue };
+            slice.stage = Stage::Lost;
             let (slot, ix, price_max) = (slice.job, slice.machine, slice.price_max);
             let job = &mut self.jobs[slot];
             let is_wanted = slice.items.iter().any(|item| !job.tasks[item.index as usize].is_over());
