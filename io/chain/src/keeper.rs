@@ -17,12 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use alloy_primitives::{Address, B256};
+use alloy_eips::eip1559::BaseFeeParams;
+use alloy_primitives::{B256, U256};
+use glean_ledger::{
+    BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, State, StateError, VerifyError,
+    build_block, recover_senders, verify_block,
+};
 use tokio::sync::{broadcast, watch};
 
-use crate::block::SealedBlock;
-use crate::exec::{self, Changes, Genesis, State};
+use crate::block::{BLOCK_BYTES_MAX, SealedBlock};
 use crate::pool::{Pool, PoolError, PooledTx, Standing};
+use crate::states::{Layer, Layered, rows};
 use crate::store::{Record, Snapshot, Store, StoreError};
 use crate::{FinalBlock, SUBSCRIPTION_BLOCKS};
 
@@ -34,10 +39,19 @@ const RECENT_STATES: usize = 128;
 pub(crate) enum ExecuteError {
     #[error("the parent's state is not known")]
     UnknownParent,
-    #[error("invalid block: {0}")]
-    Invalid(String),
+    #[error("a transaction's signature is not valid")]
+    Signature,
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Invalid(#[from] VerifyError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl ExecuteError {
+    /// Says that this node, not the block, is at fault: a broken store, or coins from nowhere.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Invalid(VerifyError::Build(_)))
+    }
 }
 
 /// Why a final block was not written. All of them stop the node.
@@ -47,8 +61,6 @@ pub(crate) enum FinalizeError {
     Execute { number: u64, source: ExecuteError },
     #[error("final block {number} cannot be written: {source}")]
     Store { number: u64, source: StoreError },
-    #[error("sum of balances is wrong after block {number}: {report}")]
-    Supply { number: u64, report: String },
 }
 
 /// Why a raw transaction was not taken.
@@ -57,21 +69,25 @@ pub(crate) enum SubmitError {
     #[error(transparent)]
     Refused(#[from] PoolError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    State(#[from] StateError),
+    #[error("the ledger stopped: {0}")]
+    Stopped(String),
 }
 
 /// A candidate and what executing it gave.
-struct Executed {
+struct Candidate {
     block: Arc<SealedBlock>,
     record: Record,
     changes: Arc<Changes>,
+    /// Coins burnt, or destroyed with a contract: by so much the sum of all balances falls.
+    coins_gone: U256,
 }
 
 /// What moves together when a block becomes final.
 struct Tips {
     /// Newest last; never empty.
     recent: VecDeque<(Arc<SealedBlock>, Arc<Snapshot>)>,
-    unfinalised: BTreeMap<B256, Arc<Executed>>,
+    unfinalised: BTreeMap<B256, Arc<Candidate>>,
 }
 
 /// See the head of this file.
@@ -182,8 +198,11 @@ impl Keeper {
 
     /// Takes a raw transaction into the pool.
     pub(crate) fn submit(&self, raw: &[u8]) -> Result<B256, SubmitError> {
+        if let Some(report) = self.failure.borrow().clone() {
+            return Err(SubmitError::Stopped(report));
+        }
         let tx = PooledTx::decode(raw, self.chain_id())?;
-        let account = self.latest().account_of(tx.sender)?;
+        let account = self.latest().account(tx.sender)?.unwrap_or_default();
         let standing = Standing {
             nonce: account.nonce,
             balance: account.balance,
@@ -216,9 +235,11 @@ impl Keeper {
 
     /// Opens the states kept in `store`, writing the genesis into an empty one.
     pub(crate) fn open(store: Store, genesis: Genesis, validator: &[u8]) -> Result<Self, KeeperError> {
-        let (genesis_block, changes) = exec::genesis(&genesis);
+        let built = genesis.build()?;
+        let supply = built.supply();
+        let genesis_block = SealedBlock::seal(built.block);
         match store.validator()? {
-            None => store.create(validator, &genesis_block, &changes.rows())?,
+            None => store.create(validator, &genesis_block, supply, &rows(&built.changes))?,
             Some(found) if found != validator => return Err(KeeperError::OtherValidator),
             Some(_) => {}
         }
@@ -230,6 +251,10 @@ impl Keeper {
             });
         }
         let snapshot = store.snapshot()?.ok_or(StoreError::Damaged { what: "head", number: 0 })?;
+        let (found, expected) = (sum_of_balances(&snapshot)?, snapshot.supply());
+        if found != expected {
+            return Err(KeeperError::Supply { found, expected });
+        }
         let number = snapshot.number();
         let head = store.block(number)?.ok_or(StoreError::Damaged { what: "block", number })?;
         Ok(Self {
@@ -262,35 +287,49 @@ impl Keeper {
     }
 
     /// The state after `tip`: the newest snapshot and the candidates between.
-    fn state_after(&self, tip: B256) -> Result<State, ExecuteError> {
+    fn state_after(&self, tip: B256) -> Result<Layered, ExecuteError> {
         let tips = self.tips();
         let (head, base) = tips.recent.back().expect("the genesis is always there");
         let mut layers = Vec::new();
         let mut hash = tip;
         while hash != head.hash() {
             let executed = tips.unfinalised.get(&hash).ok_or(ExecuteError::UnknownParent)?;
-            layers.push(executed.changes.clone());
+            layers.push(Layer {
+                number: executed.block.number(),
+                hash,
+                changes: executed.changes.clone(),
+            });
             hash = executed.block.parent_hash();
         }
         layers.reverse();
-        Ok(State { base: base.clone(), layers })
+        Ok(Layered { base: base.clone(), layers })
     }
 
     /// Builds and remembers a block on `parent` from what waits in the pool.
-    pub(crate) fn build(&self, parent: &SealedBlock) -> Result<SealedBlock, ExecuteError> {
+    pub(crate) fn build(&self, parent: &SealedBlock) -> Result<Arc<SealedBlock>, ExecuteError> {
         let state = self.state_after(parent.hash())?;
-        let timestamp = unix_time().max(parent.header().timestamp);
         let selected = self.pool.select(self.base_fee_after(parent), |account| {
-            state.account(account).map_or(u64::MAX, |account| account.nonce)
+            let account = state.account(account);
+            account.map_or(u64::MAX, |account| account.map_or(0, |account| account.nonce))
         });
-        let built = exec::build(&state, parent, timestamp, &selected).map_err(ExecuteError::Invalid)?;
-        for hash in &built.refused {
-            self.pool.discard(hash);
+        let proposal = Proposal {
+            chain_id: self.chain_id(),
+            timestamp: unix_time().max(parent.header().timestamp),
+            beneficiary: self.genesis.fee_recipient,
+            bytes_max: BLOCK_BYTES_MAX / 2,
+        };
+        let offered = selected.iter().map(|tx| (&tx.tx, tx.sender));
+        let built = build_block(&state, parent.header(), &proposal, offered)?;
+        for (hash, refusal) in &built.refused {
+            // Without funds at its own nonce it only blocks what follows.
+            if refusal.is_final() || matches!(refusal, Refusal::Funds { .. }) {
+                tracing::debug!(%hash, %refusal, "dropped from the pool");
+                self.pool.discard(hash);
+            }
         }
-        if !built.block.body().transactions.is_empty() {
-            self.remember(Arc::new(built.block.clone()), built.record, built.changes);
-        }
-        Ok(built.block)
+        let block = Arc::new(SealedBlock::seal(built.block));
+        self.remember(block.clone(), built.executed);
+        Ok(block)
     }
 
     /// Executes and remembers a candidate whose parent's state is known.
@@ -298,12 +337,20 @@ impl Keeper {
         if self.knows(block.hash()) {
             return Ok(());
         }
+        self.executed(block).map(drop)
+    }
+
+    /// What executing a candidate gives, remembered or computed now.
+    fn executed(&self, block: Arc<SealedBlock>) -> Result<Arc<Candidate>, ExecuteError> {
+        if let Some(candidate) = self.tips().unfinalised.get(&block.hash()) {
+            return Ok(candidate.clone());
+        }
         let state = self.state_after(block.parent_hash())?;
         let parent = self.known_block(block.parent_hash()).ok_or(ExecuteError::UnknownParent)?;
-        let (record, changes) =
-            exec::execute(&state, &parent, &block).map_err(ExecuteError::Invalid)?;
-        self.remember(block, record, changes);
-        Ok(())
+        let senders = recover_senders(block.block()).ok_or(ExecuteError::Signature)?;
+        let executed =
+            verify_block(&state, self.chain_id(), parent.header(), block.block(), &senders)?;
+        Ok(self.remember(block, executed))
     }
 
     fn known_block(&self, hash: B256) -> Option<Arc<SealedBlock>> {
@@ -315,10 +362,16 @@ impl Keeper {
         tips.unfinalised.get(&hash).map(|executed| executed.block.clone())
     }
 
-    fn remember(&self, block: Arc<SealedBlock>, record: Record, changes: Changes) {
+    fn remember(&self, block: Arc<SealedBlock>, executed: Executed) -> Arc<Candidate> {
         let hash = block.hash();
-        let executed = Executed { block, record, changes: Arc::new(changes) };
-        self.tips().unfinalised.insert(hash, Arc::new(executed));
+        let candidate = Arc::new(Candidate {
+            block,
+            record: Record { senders: executed.senders, tx_receipts: executed.tx_receipts },
+            changes: Arc::new(executed.changes),
+            coins_gone: executed.coins_gone,
+        });
+        self.tips().unfinalised.insert(hash, candidate.clone());
+        candidate
     }
 
     /// Writes a final block; durable when this returns. Blocks already written are ignored.
@@ -328,18 +381,17 @@ impl Keeper {
         if number <= self.head_number() {
             return Ok(());
         }
-        self.execute(block.clone()).map_err(|source| FinalizeError::Execute { number, source })?;
-        let executed = self.tips().unfinalised.get(&block.hash()).cloned();
-        let executed = executed.expect("just executed, and only this thread forgets");
-        self.check_supply(&executed)?;
+        let execute_error = |source| FinalizeError::Execute { number, source };
+        let candidate = self.executed(block.clone()).map_err(execute_error)?;
         let store_error = |source| FinalizeError::Store { number, source };
+        let supply = self.latest().supply() - candidate.coins_gone;
         self.store
-            .commit(block, &executed.record, &executed.changes.rows())
+            .commit(block, &candidate.record, supply, &rows(&candidate.changes))
             .map_err(store_error)?;
         let snapshot = self.store.snapshot().map_err(store_error)?;
         let snapshot = snapshot.expect("a block was just written");
         self.advance(block, Arc::new(snapshot));
-        self.settle(&executed);
+        self.settle(&candidate);
         Ok(())
     }
 
@@ -354,16 +406,20 @@ impl Keeper {
     }
 
     /// Tells the pool, subscribers and waiting callers about a final block.
-    fn settle(&self, executed: &Executed) {
-        self.pool.settle(&executed.changes.nonces());
+    fn settle(&self, candidate: &Candidate) {
+        let accounts = candidate.changes.accounts.iter();
+        let nonces = accounts
+            .filter_map(|(address, account)| account.map(|account| (*address, account.nonce)))
+            .collect();
+        self.pool.settle(&nonces);
         if !self.pool.is_empty() {
             self.announce_work();
         }
-        self.head.send_replace(executed.block.number());
+        self.head.send_replace(candidate.block.number());
         // No subscriber is no error.
         let _ = self.finals.send(FinalBlock {
-            block: executed.block.clone(),
-            state_root: executed.block.header().state_root,
+            block: candidate.block.clone(),
+            state_root: candidate.block.header().state_root,
         });
     }
 
@@ -372,12 +428,10 @@ impl Keeper {
         self.tips().unfinalised.clear();
     }
 
-    fn check_supply(&self, _executed: &Executed) -> Result<(), FinalizeError> {
-        Ok(())
-    }
-
+    /// The base fee of a block on top of `parent`.
     pub(crate) fn base_fee_after(&self, parent: &SealedBlock) -> u64 {
-        parent.header().base_fee_per_gas.unwrap_or(0)
+        let fee = parent.header().next_block_base_fee(BaseFeeParams::ethereum());
+        fee.unwrap_or_default()
     }
 
     pub(crate) fn next_base_fee(&self) -> u64 {
@@ -390,10 +444,23 @@ impl Keeper {
 pub(crate) enum KeeperError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    #[error("balances sum up to {found}, not {expected}")]
+    Supply { found: U256, expected: U256 },
     #[error("another validator key")]
     OtherValidator,
     #[error("genesis {found}, expected {expected}")]
     OtherGenesis { found: B256, expected: B256 },
+}
+
+/// Every coin there is: the slow truth that the running figure is held against at each start.
+fn sum_of_balances(snapshot: &Snapshot) -> Result<U256, StateError> {
+    let mut sum = U256::ZERO;
+    snapshot.each_account(|account| sum += account.balance)?;
+    Ok(sum)
 }
 
 fn unix_time() -> u64 {
@@ -402,13 +469,3 @@ fn unix_time() -> u64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
-// TEMP
-pub(crate) enum CallError { Reverted(alloy_primitives::Bytes), Refused(String), Store(StoreError) }
-impl From<StoreError> for CallError { fn from(e: StoreError) -> Self { Self::Store(e) } }
-use alloy_rpc_types_eth::*;
-impl Keeper {
-    pub(crate) fn call(&self, _v: &Snapshot, _r: TransactionRequest, _s: Option<state::StateOverride>, _b: Option<BlockOverrides>) -> Result<alloy_primitives::Bytes, CallError> { Ok(Default::default()) }
-    pub(crate) fn estimate_gas(&self, _v: &Snapshot, _r: TransactionRequest, _s: Option<state::StateOverride>) -> Result<u64, CallError> { Ok(21000) }
-    pub(crate) fn create_access_list(&self, _v: &Snapshot, _r: TransactionRequest) -> Result<serde_json::Value, CallError> { Err(CallError::Refused("x".into())) }
-}
-impl Snapshot { pub(crate) fn proof(&self, _a: Address, _k: &[alloy_primitives::U256]) -> Result<serde_json::Value, CallError> { Err(CallError::Refused("x".into())) } }

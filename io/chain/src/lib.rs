@@ -19,13 +19,12 @@
 
 mod block;
 mod engine;
-mod exec;
 mod keeper;
 mod pool;
 mod rpc;
+mod states;
 mod store;
 
-pub use exec::Genesis; // TEMP
 pub use block::{BlockError, SealedBlock, Transaction};
 pub use rpc::{HttpError, HttpServer, RpcHandler};
 
@@ -34,7 +33,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
@@ -50,14 +49,12 @@ pub struct ChainConfig {
     /// Where everything lives; created when absent; locked while open.
     pub dir: PathBuf,
     /// The first block and the rules. Must be the one the directory was created with.
-    pub genesis: Genesis,
+    pub genesis: glean_ledger::Genesis,
     /// The validator's secp256r1 secret. `None`: one is made at the first start and kept in
     /// `dir/validator.key`, readable by the owner only.
     pub validator_key: Option<Zeroizing<[u8; 32]>>,
     /// The secp256k1 secret that signs faucet grants; `None` on networks without a faucet.
     pub faucet_key: Option<Zeroizing<[u8; 32]>>,
-    /// Blocks of one consensus_epoch, the same on every node of a network; `None`: 16,384.
-    pub epoch_blocks: Option<NonZeroU64>,
 }
 
 /// Why a ledger could not be opened.
@@ -102,9 +99,29 @@ pub enum OpenError {
     /// A secret is not a valid key.
     #[error("the {0} key is not valid\nhint: a key is 32 bytes, neither zero nor above the order of its curve")]
     BadKey(&'static str),
+    /// The faucet key is another account's.
+    #[error(
+        "the faucet key belongs to {found}, the genesis names {expected}\nhint: restore the faucet key that the network was made with"
+    )]
+    OtherFaucet {
+        /// The key's account.
+        found: Address,
+        /// The account in the genesis.
+        expected: Address,
+    },
     /// The genesis cannot be turned into a block.
     #[error("the genesis is not usable: {0}")]
-    Genesis(String),
+    Genesis(#[from] glean_ledger::GenesisError),
+    /// The balances on disk do not add up.
+    #[error("the balances in {dir} sum up to {found}, not {expected}\nhint: restore the directory from a backup, or sync it again")]
+    Supply {
+        /// The directory.
+        dir: PathBuf,
+        /// Sum of all balances.
+        found: U256,
+        /// What genesis and all blocks since should leave.
+        expected: U256,
+    },
     /// The database is damaged or of another version.
     #[error("the ledger's database cannot be read: {0}\nhint: restore the directory from a backup, or sync it again")]
     Store(String),
@@ -130,6 +147,12 @@ pub struct Chain {
 impl Chain {
     /// Opens or creates the ledger in `config.dir` and starts the engine. Blocking; call it from anywhere.
     pub fn open(config: ChainConfig) -> Result<Self, OpenError> {
+        Self::open_with_epochs(config, engine::EPOCH_BLOCKS)
+    }
+
+    /// Like [`Chain::open`], with another length of a consensus_epoch than the usual 16,384 blocks. It must be the
+    /// same on every node of a network and at every start.
+    pub fn open_with_epochs(config: ChainConfig, epoch_blocks: NonZeroU64) -> Result<Self, OpenError> {
         let dir = config.dir;
         let lock = lock_dir(&dir)?;
         let secret = match config.validator_key {
@@ -144,7 +167,7 @@ impl Chain {
         let engine = Engine::start(EngineConfig {
             dir: dir.join("engine"),
             secret,
-            epoch_blocks: config.epoch_blocks.unwrap_or(engine::EPOCH_BLOCKS),
+            epoch_blocks,
             keeper: keeper.clone(),
         })
         .map_err(io_error(&dir))?;
@@ -205,6 +228,9 @@ fn open_error(dir: &Path, error: KeeperError) -> OpenError {
     let dir = dir.to_path_buf();
     match error {
         KeeperError::Store(error) => OpenError::Store(error.to_string()),
+        KeeperError::Genesis(error) => OpenError::Genesis(error),
+        KeeperError::State(error) => OpenError::Store(error.to_string()),
+        KeeperError::Supply { found, expected } => OpenError::Supply { dir, found, expected },
         KeeperError::OtherValidator => OpenError::OtherValidator { dir },
         KeeperError::OtherGenesis { found, expected } => {
             OpenError::OtherGenesis { dir, found, expected }

@@ -259,6 +259,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().by_hash.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().by_hash.is_empty()
     }

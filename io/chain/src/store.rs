@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alloy_consensus::ReceiptEnvelope;
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
@@ -36,6 +36,8 @@ const NODES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("nodes");
 
 const META_SCHEMA: &str = "schema";
 const META_HEAD: &str = "head";
+/// The sum of all balances after the head.
+const META_SUPPLY: &str = "supply";
 const META_VALIDATOR: &str = "validator";
 
 /// Why the database refused. Every one of these stops the node: an unknown state must not be built upon.
@@ -82,8 +84,6 @@ pub(crate) type Row = (Vec<u8>, Option<Vec<u8>>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) accounts: Vec<Row>,
-    /// Key prefixes in `slots` that are wiped before `slots` is applied.
-    pub(crate) wiped: Vec<Vec<u8>>,
     pub(crate) slots: Vec<Row>,
     pub(crate) code: Vec<Row>,
     pub(crate) nodes: Vec<Row>,
@@ -130,6 +130,7 @@ impl Store {
         &self,
         validator: &[u8],
         genesis: &SealedBlock,
+        supply: U256,
         rows: &Rows,
     ) -> Result<(), StoreError> {
         let txn = self.begin()?;
@@ -138,7 +139,7 @@ impl Store {
             meta.insert(META_SCHEMA, SCHEMA.to_be_bytes().as_slice())?;
             meta.insert(META_VALIDATOR, validator)?;
         }
-        write_block(&txn, genesis, &Record::default(), rows)?;
+        write_block(&txn, genesis, &Record::default(), supply, rows)?;
         txn.commit()?;
         Ok(())
     }
@@ -148,6 +149,7 @@ impl Store {
         &self,
         block: &SealedBlock,
         record: &Record,
+        supply: U256,
         rows: &Rows,
     ) -> Result<(), StoreError> {
         let txn = self.begin()?;
@@ -161,7 +163,7 @@ impl Store {
         {
             return Err(StoreError::OutOfOrder { number: block.number(), head });
         }
-        write_block(&txn, block, record, rows)?;
+        write_block(&txn, block, record, supply, rows)?;
         txn.commit()?;
         Ok(())
     }
@@ -174,17 +176,17 @@ impl Store {
     /// The state after the last committed block; `None` while the database is empty.
     pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
         let txn = self.db.begin_read()?;
-        let head = match txn.open_table(META) {
-            Ok(meta) => meta.get(META_HEAD)?.map(|value| value.value().to_vec()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
+        let meta = match txn.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(head) = head else { return Ok(None) };
-        let number = head
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::Damaged { what: "head", number: 0 })?;
-        Snapshot::open(&txn, number).map(Some)
+        let damaged = |what| StoreError::Damaged { what, number: 0 };
+        let Some(head) = meta.get(META_HEAD)? else { return Ok(None) };
+        let number = head.value().try_into().map(u64::from_be_bytes);
+        let supply = meta.get(META_SUPPLY)?.ok_or(damaged("supply"))?;
+        let supply = U256::try_from_be_slice(supply.value()).ok_or(damaged("supply"))?;
+        Snapshot::open(&txn, number.map_err(|_| damaged("head"))?, supply).map(Some)
     }
 
     /// A final block by number.
@@ -223,10 +225,13 @@ fn write_block(
     txn: &WriteTransaction,
     block: &SealedBlock,
     record: &Record,
+    supply: U256,
     rows: &Rows,
 ) -> Result<(), StoreError> {
     let number = block.number();
-    txn.open_table(META)?.insert(META_HEAD, number.to_be_bytes().as_slice())?;
+    let mut meta = txn.open_table(META)?;
+    meta.insert(META_HEAD, number.to_be_bytes().as_slice())?;
+    meta.insert(META_SUPPLY, supply.to_be_bytes::<32>().as_slice())?;
     txn.open_table(BLOCKS)?.insert(number, block.rlp().as_ref())?;
     txn.open_table(NUMBERS)?.insert(&block.hash().0, number)?;
     let mut rlp = Vec::with_capacity(record.length());
@@ -237,11 +242,7 @@ fn write_block(
         transactions.insert(&tx.tx_hash().0, (number, index))?;
     }
     write_rows(&mut txn.open_table(ACCOUNTS)?, &rows.accounts)?;
-    let mut slots = txn.open_table(SLOTS)?;
-    for prefix in &rows.wiped {
-        slots.retain_in(prefix.as_slice()..prefix_end(prefix).as_slice(), |_, _| false)?;
-    }
-    write_rows(&mut slots, &rows.slots)?;
+    write_rows(&mut txn.open_table(SLOTS)?, &rows.slots)?;
     write_rows(&mut txn.open_table(CODE)?, &rows.code)?;
     write_rows(&mut txn.open_table(NODES)?, &rows.nodes)?;
     Ok(())
@@ -257,25 +258,12 @@ fn write_rows(table: &mut Table<'_, &[u8], &[u8]>, rows: &[Row]) -> Result<(), S
     Ok(())
 }
 
-/// The first key after all keys that start with `prefix`.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.last_mut() {
-        if *last < u8::MAX {
-            *last += 1;
-            return end;
-        }
-        end.pop();
-    }
-    // Only ff..ff has no successor of its length; addresses that long do not exist.
-    vec![u8::MAX; prefix.len() + 1]
-}
-
 type Bytes2Bytes = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// The state after one block.
 pub(crate) struct Snapshot {
     number: u64,
+    supply: U256,
     accounts: Bytes2Bytes,
     slots: Bytes2Bytes,
     code: Bytes2Bytes,
@@ -284,9 +272,10 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    fn open(txn: &ReadTransaction, number: u64) -> Result<Self, StoreError> {
+    fn open(txn: &ReadTransaction, number: u64, supply: U256) -> Result<Self, StoreError> {
         Ok(Self {
             number,
+            supply,
             accounts: txn.open_table(ACCOUNTS)?,
             slots: txn.open_table(SLOTS)?,
             code: txn.open_table(CODE)?,
@@ -300,35 +289,46 @@ impl Snapshot {
         self.number
     }
 
-    pub(crate) fn account(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The sum of all balances.
+    pub(crate) fn supply(&self) -> U256 {
+        self.supply
+    }
+
+    /// Hands every account row to `visit`, in key order.
+    pub(crate) fn account_rows(
+        &self,
+        mut visit: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        for row in self.accounts.iter()? {
+            let (_, value) = row?;
+            if !visit(value.value()) {
+                return Err(StoreError::Damaged { what: "account", number: self.number });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn account_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         get(&self.accounts, key)
     }
 
-    pub(crate) fn slot(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn slot_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         get(&self.slots, key)
     }
 
-    pub(crate) fn code(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn code_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         get(&self.code, key)
     }
 
-    pub(crate) fn node(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn node_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         get(&self.nodes, key)
     }
 
     /// The hash of a block at or below this one.
-    pub(crate) fn block_hash(&self, number: u64) -> Result<Option<B256>, StoreError> {
+    pub(crate) fn hash_of(&self, number: u64) -> Result<Option<B256>, StoreError> {
         let Some(rlp) = self.blocks.get(number)? else { return Ok(None) };
         let hash = header_hash(rlp.value());
         hash.map(Some).ok_or(StoreError::Damaged { what: "block", number })
-    }
-
-    /// Every account row, in key order.
-    pub(crate) fn accounts(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<Vec<u8>, StoreError>> + '_, StoreError> {
-        let rows = self.accounts.iter()?;
-        Ok(rows.map(|row| row.map(|(_, value)| value.value().to_vec()).map_err(StoreError::from)))
     }
 }
 
@@ -364,14 +364,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path()).expect("opens");
         assert!(store.snapshot().expect("reads").is_none());
-        store.create(b"me", &empty_block(0), &rows(b"a", Some(b"1"))).expect("creates");
+        store.create(b"me", &empty_block(0), U256::ZERO, &rows(b"a", Some(b"1"))).expect("creates");
         let before = store.snapshot().expect("reads").expect("has a head");
-        store.commit(&empty_block(1), &Record::default(), &rows(b"a", None)).expect("commits");
+        store.commit(&empty_block(1), &Record::default(), U256::ZERO, &rows(b"a", None)).expect("commits");
         let after = store.snapshot().expect("reads").expect("has a head");
-        assert_eq!(before.account(b"a").expect("reads"), Some(b"1".to_vec()));
-        assert_eq!(after.account(b"a").expect("reads"), None);
+        assert_eq!(before.account_row(b"a").expect("reads"), Some(b"1".to_vec()));
+        assert_eq!(after.account_row(b"a").expect("reads"), None);
         assert_eq!((before.number(), after.number()), (0, 1));
-        assert_eq!(after.block_hash(1).expect("reads"), Some(empty_block(1).hash()));
+        assert_eq!(after.hash_of(1).expect("reads"), Some(empty_block(1).hash()));
     }
 
     #[test]
@@ -379,36 +379,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         {
             let store = Store::open(dir.path()).expect("opens");
-            store.create(b"me", &empty_block(0), &Rows::default()).expect("creates");
+            store.create(b"me", &empty_block(0), U256::ZERO, &Rows::default()).expect("creates");
             let error = store
-                .commit(&empty_block(2), &Record::default(), &Rows::default())
+                .commit(&empty_block(2), &Record::default(), U256::ZERO, &Rows::default())
                 .expect_err("a gap");
             assert!(matches!(error, StoreError::OutOfOrder { number: 2, head: 0 }));
-            store.commit(&empty_block(1), &Record::default(), &Rows::default()).expect("follows");
+            store.commit(&empty_block(1), &Record::default(), U256::ZERO, &Rows::default()).expect("follows");
         }
         let store = Store::open(dir.path()).expect("opens again");
         let block = store.block(1).expect("reads").expect("is there");
         assert_eq!(*block, empty_block(1));
         assert_eq!(store.number(&block.hash()).expect("reads"), Some(1));
         assert_eq!(store.validator().expect("reads"), Some(b"me".to_vec()));
-    }
-
-    #[test]
-    fn wiping_a_prefix_spares_its_neighbours() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("opens");
-        let slot = |key: &[u8]| (key.to_vec(), Some(b"v".to_vec()));
-        let filled = Rows {
-            slots: vec![slot(b"\x01\xff0"), slot(b"\x01\xff1"), slot(b"\x02\x000"), slot(b"\x01\xfe9")],
-            ..Rows::default()
-        };
-        store.create(b"me", &empty_block(0), &filled).expect("creates");
-        let wipe = Rows { wiped: vec![b"\x01\xff".to_vec()], ..Rows::default() };
-        store.commit(&empty_block(1), &Record::default(), &wipe).expect("commits");
-        let after = store.snapshot().expect("reads").expect("has a head");
-        assert_eq!(after.slot(b"\x01\xff0").expect("reads"), None);
-        assert_eq!(after.slot(b"\x01\xff1").expect("reads"), None);
-        assert!(after.slot(b"\x02\x000").expect("reads").is_some());
-        assert!(after.slot(b"\x01\xfe9").expect("reads").is_some());
     }
 }

@@ -40,9 +40,8 @@ async fn a_sent_transaction_is_final_and_survives_reopening() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn epochs_follow_one_another() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut config = config(dir.path());
-    config.epoch_blocks = NonZeroU64::new(4);
-    let chain = Chain::open(config).expect("opens");
+    let four = NonZeroU64::new(4).expect("not zero");
+    let chain = Chain::open_with_epochs(config(dir.path()), four).expect("opens");
     let rpc = chain.rpc();
     for nonce in 0..10 {
         let raw = hex_of(&transfer(&key(1), nonce, key(2).address()));

@@ -4,9 +4,15 @@ mod common;
 
 use std::net::SocketAddr;
 
-use alloy_primitives::Address;
+use alloy_consensus::{TrieAccount, TxEip1559};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
+use alloy_rpc_types_eth::EIP1186AccountProofResponse;
+use alloy_trie::Nibbles;
+use alloy_trie::proof::verify_proof;
 use common::*;
 use glean_chain::{Chain, HttpError};
+use glean_ledger::{Addresses, Genesis, channels, dollar};
+use glean_types::{Amount, Domain, NodeId};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -144,6 +150,129 @@ async fn the_life_of_a_transaction_as_a_wallet_sees_it() {
         assert!(quantity(&nonce) >= 1, "{tag}");
     }
     assert_eq!(result(&rpc, "eth_getBalance", json!([to, "earliest"])).await, "0x0");
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn contracts_are_called_estimated_and_proved() {
+    let node = Node::new();
+    let rpc = node.chain().rpc();
+    let (from, token) = (key(1).address(), gusd());
+    let call = |data: Bytes| json!({ "from": from, "to": token, "data": data });
+    let balance = result(&rpc, "eth_call", json!([call(dollar::balance_of(from)), "latest"])).await;
+    let balance: U256 = serde_json::from_value(balance).expect("a word");
+    assert_eq!(balance, U256::from(1_000 * COIN));
+
+    let too_much = dollar::transfer(key(9).address(), Amount::from_units(2_000 * COIN).expect("fits"));
+    let refused = ask(&rpc, "eth_call", json!([call(too_much.clone()), "latest"])).await;
+    assert_eq!(refused["error"]["code"], 3, "{refused}");
+    assert!(refused["error"]["data"].as_str().is_some_and(|data| data.len() > 10), "{refused}");
+    let refused = ask(&rpc, "eth_estimateGas", json!([call(too_much)])).await;
+    assert_eq!(refused["error"]["code"], 3, "{refused}");
+
+    let transfer = dollar::transfer(key(9).address(), Amount::from_units(5).expect("fits"));
+    let gas = quantity(&result(&rpc, "eth_estimateGas", json!([call(transfer.clone())])).await);
+    let list = result(&rpc, "eth_createAccessList", json!([call(transfer.clone())])).await;
+    assert_eq!(list["accessList"][0]["address"], json!(token), "{list}");
+    let raw = signed(&key(1), TxEip1559 {
+        chain_id: CHAIN_ID,
+        gas_limit: gas,
+        max_fee_per_gas: 10_000_000_000,
+        to: TxKind::Call(token),
+        input: transfer,
+        ..TxEip1559::default()
+    });
+    let receipt = result(&rpc, "eth_sendRawTransactionSync", json!([hex_of(&raw)])).await;
+    assert_eq!(receipt["status"], "0x1", "the estimate was enough");
+    let logs = result(&rpc, "eth_getLogs", json!([{ "address": token, "fromBlock": "0x1" }])).await;
+    assert_eq!(logs[0]["transactionHash"], receipt["transactionHash"]);
+
+    let held = |tag: &str| json!([call(dollar::balance_of(key(9).address())), tag]);
+    let now: U256 = serde_json::from_value(result(&rpc, "eth_call", held("latest")).await).expect("a word");
+    let before: U256 = serde_json::from_value(result(&rpc, "eth_call", held("0x0")).await).expect("a word");
+    assert_eq!((now, before), (U256::from(5), U256::ZERO), "recent states stay readable");
+
+    let pretended = json!([{ "from": from, "to": token }, "latest", { token.to_string(): { "code": "0x60015f5260205ff3" } }]);
+    let one: U256 = serde_json::from_value(result(&rpc, "eth_call", pretended).await).expect("a word");
+    assert_eq!(one, U256::from(1));
+
+    let proof = result(&rpc, "eth_getProof", json!([token, ["0x0"], "latest"])).await;
+    let proof: EIP1186AccountProofResponse = serde_json::from_value(proof).expect("a proof");
+    let account = TrieAccount::new(proof.nonce, proof.balance, proof.storage_hash, proof.code_hash);
+    let root = node.chain().head().header().state_root;
+    let key = Nibbles::unpack(keccak256(token));
+    verify_proof(root, key, Some(alloy_rlp::encode(account)), &proof.account_proof).expect("proves");
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_faucet_grants_once() {
+    let node = Node::new();
+    let rpc = node.chain().rpc();
+    let newcomer = key(77).address();
+    let granted = result(&rpc, "glean_faucet", json!([newcomer])).await;
+    assert_eq!(granted["granted"], true);
+    let held = async || {
+        let data = dollar::balance_of(newcomer);
+        let dollars = result(&rpc, "eth_call", json!([{ "to": gusd(), "data": data }, "latest"])).await;
+        let coins = result(&rpc, "eth_getBalance", json!([newcomer, "latest"])).await;
+        (serde_json::from_value::<U256>(dollars).expect("a word"), serde_json::from_value::<U256>(coins).expect("a number"))
+    };
+    let once = (U256::from(1_000 * COIN), U256::from(10 * COIN));
+    assert_eq!(held().await, once);
+    let again = result(&rpc, "glean_faucet", json!([newcomer])).await;
+    assert_eq!(again["granted"], false);
+    assert_eq!(held().await, once);
+    let two = tokio::join!(
+        result(&rpc, "glean_faucet", json!([key(78).address()])),
+        result(&rpc, "glean_faucet", json!([key(78).address()]))
+    );
+    assert_ne!(two.0["granted"], two.1["granted"], "two at once are granted once");
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gleaner_methods_tell_the_network() {
+    let node = Node::new();
+    let rpc = node.chain().rpc();
+    let told = result(&rpc, "glean_genesis", json!([])).await;
+    let back: Genesis = serde_json::from_value(told["genesis"].clone()).expect("a genesis");
+    assert_eq!(back, genesis());
+    assert_eq!(told["hash"], json!(back.build().expect("builds").block_hash()));
+    assert_eq!(told["addresses"]["dollar"], json!(gusd()));
+    let status = result(&rpc, "glean_status", json!([])).await;
+    assert_eq!((&status["head"]["number"], &status["failure"]), (&json!("0x0"), &Value::Null));
+    let none = result(&rpc, "glean_channel", json!([B256::repeat_byte(3)])).await;
+    assert_eq!(none, Value::Null);
+
+    let domain = Domain { chain_id: CHAIN_ID, channels: Addresses::standard().channels };
+    let deposit = Amount::from_units(50 * COIN).expect("fits");
+    let open = channels::Open {
+        payee: key(2).address(),
+        node: NodeId([4; 32]),
+        token: gusd(),
+        deposit,
+        signer: key(1).address(),
+        salt: B256::ZERO,
+    };
+    let steps = [(gusd(), dollar::approve(domain.channels, deposit)), (domain.channels, channels::open(&open))];
+    for (nonce, (to, input)) in (0..).zip(steps) {
+        let raw = signed(&key(1), TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce,
+            gas_limit: 400_000,
+            max_fee_per_gas: 10_000_000_000,
+            to: TxKind::Call(to),
+            input,
+            ..TxEip1559::default()
+        });
+        let receipt = result(&rpc, "eth_sendRawTransactionSync", json!([hex_of(&raw)])).await;
+        assert_eq!(receipt["status"], "0x1");
+    }
+    let id = channels::id(&domain, key(1).address(), &open);
+    let channel = result(&rpc, "glean_channel", json!([B256::new(id.0)])).await;
+    assert_eq!(channel["deposit"], json!(U256::from(deposit.units())));
+    assert_eq!((&channel["payer"], &channel["closing"]), (&json!(key(1).address()), &json!(false)));
     node.close().await;
 }
 

@@ -103,13 +103,18 @@ impl App {
         }
     }
 
-    /// Executes one block whose parent's state is known, off the engine's own threads.
+    /// Executes one block whose parent's state is known, off the engine's own threads. Never returns when the
+    /// fault is this node's: then no vote is better than a wrong one.
     async fn execute(&self, runtime: &Runtime, block: Arc<SealedBlock>) -> Result<(), String> {
         let keeper = self.keeper.clone();
-        blocking(runtime, move || keeper.execute(block))
-            .await
-            .ok_or_else(|| "stopping".to_string())?
-            .map_err(|error| error.to_string())
+        let executed = blocking(runtime, move || keeper.execute(block)).await;
+        match executed.ok_or("stopping")? {
+            Err(error) if error.is_ours() => {
+                self.keeper.fail(error.to_string());
+                std::future::pending().await
+            }
+            executed => executed.map_err(|error| error.to_string()),
+        }
     }
 }
 
@@ -152,7 +157,7 @@ impl Application<Runtime> for App {
                 }
                 (Ok(block), _) => {
                     let digest = block.hash().into();
-                    let block = EngineBlock(Arc::new(block));
+                    let block = EngineBlock(block);
                     return Some(Digested::precomputed(block, digest));
                 }
                 (Err(error), _) => {

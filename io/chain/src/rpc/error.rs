@@ -1,6 +1,7 @@
 //! JSON-RPC errors with the codes and texts that wallets and libraries know from geth.
 
 use alloy_primitives::Bytes;
+use glean_ledger::StateError;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -58,13 +59,9 @@ impl RpcError {
 
     /// A call that reverted, with the revert data.
     pub(crate) fn reverted(output: &Bytes) -> Self {
-        let message = match revert_reason(output) {
-            Some(reason) => format!("execution reverted: {reason}"),
-            None => "execution reverted".to_string(),
-        };
         Self {
             code: 3,
-            message,
+            message: glean_ledger::revert_text(output),
             data: Some(Value::String(output.to_string())),
         }
     }
@@ -87,48 +84,15 @@ impl From<StoreError> for RpcError {
     }
 }
 
+impl From<StateError> for RpcError {
+    fn from(error: StateError) -> Self {
+        Self::internal(error)
+    }
+}
+
 impl From<PoolError> for RpcError {
     fn from(error: PoolError) -> Self {
         Self::refused(error.to_string())
-    }
-}
-
-/// The text of `Error(string)` or the meaning of `Panic(uint256)`.
-fn revert_reason(output: &[u8]) -> Option<String> {
-    let (selector, body) = output.split_first_chunk::<4>()?;
-    match *selector {
-        [0x08, 0xc3, 0x79, 0xa0] => {
-            let offset = word(body, 0)?;
-            let length = word(body, offset)?;
-            let text = body.get(offset + 32..)?.get(..length)?;
-            String::from_utf8(text.to_vec()).ok()
-        }
-        [0x4e, 0x48, 0x7b, 0x71] => Some(panic_meaning(word(body, 0)?).to_string()),
-        _ => None,
-    }
-}
-
-/// The word at `at` when it is a small number.
-fn word(body: &[u8], at: usize) -> Option<usize> {
-    let word = body.get(at..at.checked_add(32)?)?;
-    let (high, low) = word.split_at(28);
-    let low: [u8; 4] = low.try_into().ok()?;
-    high.iter().all(|byte| *byte == 0).then(|| u32::from_be_bytes(low) as usize)
-}
-
-fn panic_meaning(code: usize) -> &'static str {
-    match code {
-        0x00 => "generic panic",
-        0x01 => "assert(false)",
-        0x11 => "arithmetic underflow or overflow",
-        0x12 => "division or modulo by zero",
-        0x21 => "enum overflow",
-        0x22 => "invalid encoded storage byte array accessed",
-        0x31 => "out-of-bounds array access; popping on an empty array",
-        0x32 => "out-of-bounds access of an array or bytesN",
-        0x41 => "out of memory",
-        0x51 => "uninitialized function",
-        _ => "unknown panic code",
     }
 }
 

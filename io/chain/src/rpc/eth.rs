@@ -7,17 +7,18 @@ use alloy_consensus::Transaction as _;
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_eips::{BlockId, BlockNumHash, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
-use alloy_rpc_types_eth::state::StateOverride;
 use alloy_rpc_types_eth::{
-    BlockOverrides, FeeHistory, Filter, FilterBlockOption, TransactionRequest,
+    EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Filter, FilterBlockOption,
 };
+use glean_ledger::{Account, AccountProof, State as _, prove_account};
 use serde_json::{Value, json};
 
+use super::call::Pretence;
 use super::error::RpcError;
 use super::filter::Kind;
 use super::{Answer, Params, Shared, json, view};
 use crate::block::SealedBlock;
-use crate::keeper::{CallError, SubmitError};
+use crate::keeper::SubmitError;
 use crate::store::{Record, Snapshot};
 
 /// The tip a wallet is told to offer, in wei per gas: enough to be above zero, no auction here.
@@ -59,16 +60,16 @@ impl Shared {
             "eth_feeHistory" => self.fee_history(params),
             "eth_getBalance" => {
                 let view = self.view(params.opt(1)?)?;
-                json(view.account_of(params.address(0)?)?.balance)
+                json(account(&view, params.address(0)?)?.balance)
             }
             "eth_getTransactionCount" => self.transaction_count(params),
             "eth_getCode" => {
                 let view = self.view(params.opt(1)?)?;
-                json(view.code_of(params.address(0)?)?)
+                json(code(&view, params.address(0)?)?)
             }
             "eth_getStorageAt" => {
                 let view = self.view(params.opt(2)?)?;
-                let value = view.slot_of(params.address(0)?, storage_key(params, 1)?)?;
+                let value = view.slot(params.address(0)?, params.get(1)?)?;
                 json(B256::from(value))
             }
             "eth_getAccountInfo" => self.account_info(params),
@@ -167,7 +168,7 @@ impl Shared {
     fn transaction_count(&self, params: &Params) -> Answer {
         let address = params.address(0)?;
         let id: Option<BlockId> = params.opt(1)?;
-        let nonce = self.view(id)?.account_of(address)?.nonce;
+        let nonce = account(&*self.view(id)?, address)?.nonce;
         let pending = id == Some(BlockId::pending());
         json(U64::from(if pending {
             self.keeper.pool().next_nonce(address, nonce)
@@ -179,11 +180,11 @@ impl Shared {
     fn account_info(&self, params: &Params) -> Answer {
         let view = self.view(params.opt(1)?)?;
         let address = params.address(0)?;
-        let account = view.account_of(address)?;
+        let account = account(&view, address)?;
         Ok(json!({
             "balance": account.balance,
             "nonce": U64::from(account.nonce),
-            "code": view.code_of(address)?,
+            "code": code(&view, address)?,
         }))
     }
 
@@ -196,28 +197,27 @@ impl Shared {
             )));
         }
         let view = self.view(params.opt(2)?)?;
-        json(view.proof(params.address(0)?, &keys)?)
+        let block = self.keeper.block(view.number())?;
+        let block = block.ok_or_else(|| RpcError::refused("header not found"))?;
+        let proof = prove_account(&*view, block.header().state_root, params.address(0)?, &keys)?;
+        json(proof_view(proof))
     }
 
     fn call(&self, params: &Params) -> Answer {
-        let request: TransactionRequest = params.get(0)?;
         let view = self.view(params.opt(1)?)?;
-        let state: Option<StateOverride> = params.opt(2)?;
-        let block: Option<BlockOverrides> = params.opt(3)?;
-        json(self.keeper.call(&view, request, state, block)?)
+        let pretence = Pretence { state: params.opt(2)?, block: params.opt(3)? };
+        json(self.run_call(&view, params.get(0)?, pretence)?)
     }
 
     fn estimate_gas(&self, params: &Params) -> Answer {
-        let request: TransactionRequest = params.get(0)?;
         let view = self.view(params.opt(1)?)?;
-        let state: Option<StateOverride> = params.opt(2)?;
-        json(U64::from(self.keeper.estimate_gas(&view, request, state)?))
+        let pretence = Pretence { state: params.opt(2)?, block: params.opt(3)? };
+        json(U64::from(self.run_estimate(&view, params.get(0)?, pretence)?))
     }
 
     fn create_access_list(&self, params: &Params) -> Answer {
-        let request: TransactionRequest = params.get(0)?;
         let view = self.view(params.opt(1)?)?;
-        json(self.keeper.create_access_list(&view, request)?)
+        json(self.run_access_list(&view, params.get(0)?)?)
     }
 
     fn transaction_by_hash(&self, params: &Params) -> Answer {
@@ -419,7 +419,7 @@ impl Shared {
         let view = self.view(None)?;
         let mut split = (Vec::new(), Vec::new());
         for tx in self.keeper.pool().all() {
-            let nonce = view.account_of(tx.sender)?.nonce;
+            let nonce = account(&view, tx.sender)?.nonce;
             let next = self.keeper.pool().next_nonce(tx.sender, nonce);
             let side = if tx.tx.nonce() < next { &mut split.0 } else { &mut split.1 };
             side.push(tx);
@@ -483,17 +483,8 @@ impl From<SubmitError> for RpcError {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Refused(error) => error.into(),
-            SubmitError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<CallError> for RpcError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Reverted(output) => Self::reverted(&output),
-            CallError::Refused(text) => Self::refused(text),
-            CallError::Store(error) => error.into(),
+            SubmitError::State(error) => error.into(),
+            SubmitError::Stopped(_) => Self::internal(error),
         }
     }
 }
@@ -507,9 +498,31 @@ fn block_id(method: &str, params: &Params) -> Result<BlockId, RpcError> {
     }
 }
 
-/// A storage key: a quantity, with or without leading zeros.
-fn storage_key(params: &Params, index: usize) -> Result<U256, RpcError> {
-    params.get(index)
+/// An account; an absent one is empty.
+fn account(state: &Snapshot, address: Address) -> Result<Account, RpcError> {
+    Ok(state.account(address)?.unwrap_or_default())
+}
+
+fn code(state: &Snapshot, address: Address) -> Result<Bytes, RpcError> {
+    Ok(state.code(account(state, address)?.code_hash)?)
+}
+
+/// A proof as EIP-1186 shows it.
+fn proof_view(proof: AccountProof) -> EIP1186AccountProofResponse {
+    let slots = proof.slots.into_iter().map(|slot| EIP1186StorageProof {
+        key: slot.slot.into(),
+        value: slot.value,
+        proof: slot.proof,
+    });
+    EIP1186AccountProofResponse {
+        address: proof.address,
+        balance: proof.account.balance,
+        code_hash: proof.account.code_hash,
+        nonce: proof.account.nonce,
+        storage_hash: proof.account.storage_root,
+        account_proof: proof.proof,
+        storage_proof: slots.collect(),
+    }
 }
 
 fn check_filter(filter: &Filter) -> Result<(), RpcError> {
@@ -525,7 +538,6 @@ fn check_filter(filter: &Filter) -> Result<(), RpcError> {
 
 /// Effective tips at the given percentiles of a block's gas.
 fn block_rewards(block: &SealedBlock, record: &Record, percentiles: &[f64]) -> Vec<u128> {
-    use alloy_consensus::TxReceipt as _;
     let base_fee = block.header().base_fee_per_gas.unwrap_or(0);
     let mut before = 0;
     let mut paid: Vec<(u128, u64)> = block

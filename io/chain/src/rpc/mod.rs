@@ -5,6 +5,7 @@
 //! - every request is bounded before it costs anything: bytes, batch length, gas, blocks, logs, waiting time;
 //! - work that takes milliseconds runs on blocking threads, a few at a time, so that cheap calls stay quick.
 
+mod call;
 mod error;
 mod eth;
 mod filter;
@@ -60,7 +61,10 @@ impl RpcHandler {
         keeper: Arc<Keeper>,
         faucet_key: Option<Zeroizing<[u8; 32]>>,
     ) -> Result<Self, OpenError> {
-        let faucet = faucet_key.map(|key| Faucet::new(&key)).transpose()?;
+        let faucet = match (faucet_key, keeper.genesis().faucet) {
+            (Some(key), Some(terms)) => Some(Faucet::new(&key, terms)?),
+            _ => None,
+        };
         let shared = Shared {
             keeper,
             filters: Filters::new(),

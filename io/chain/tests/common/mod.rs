@@ -7,9 +7,11 @@ use std::path::Path;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, Bytes, Signature, TxKind, U256, hex};
-use glean_chain::{Chain, ChainConfig, Genesis, OpenError, RpcHandler};
-use glean_types::AccountKey;
+use glean_chain::{Chain, ChainConfig, OpenError, RpcHandler};
+use glean_ledger::{Addresses, Faucet, Genesis};
+use glean_types::{AccountKey, Amount};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 pub const CHAIN_ID: u64 = 7_654;
 
@@ -18,10 +20,34 @@ pub fn key(seed: u8) -> AccountKey {
     AccountKey::from_bytes(&[seed; 32]).expect("a scalar")
 }
 
+/// The account that grants credits.
+pub const FAUCET: u8 = 7;
+
 pub fn genesis() -> Genesis {
     let rich = U256::from(10u64).pow(U256::from(24));
-    let alloc = (1..=8).map(|seed| (key(seed).address(), rich)).collect::<BTreeMap<_, _>>();
-    Genesis { chain_id: CHAIN_ID, alloc }
+    let faucet = key(FAUCET).address();
+    let thousand = Amount::from_units(1_000 * COIN).expect("fits");
+    Genesis {
+        chain_id: CHAIN_ID,
+        timestamp: 1_700_000_000,
+        gas_limit: 30_000_000,
+        base_fee_per_gas: 1_000_000_000,
+        owner: key(8).address(),
+        fee_recipient: key(6).address(),
+        fee_bps: 500,
+        grace_s: 60,
+        gln: (1..=8).map(|seed| (key(seed).address(), rich)).collect(),
+        dollars: BTreeMap::from([(key(1).address(), thousand)]),
+        minters: BTreeMap::from([(faucet, Amount::MAX)]),
+        faucet: Some(Faucet { account: faucet, gln: U256::from(10 * COIN), dollars: thousand }),
+    }
+}
+
+pub const COIN: u128 = 1_000_000_000_000_000_000;
+
+/// The standard address of gUSD.
+pub fn gusd() -> Address {
+    Addresses::standard().dollar
 }
 
 pub fn config(dir: &Path) -> ChainConfig {
@@ -29,8 +55,7 @@ pub fn config(dir: &Path) -> ChainConfig {
         dir: dir.to_path_buf(),
         genesis: genesis(),
         validator_key: None,
-        faucet_key: None,
-        epoch_blocks: None,
+        faucet_key: Some(Zeroizing::new([FAUCET; 32])),
     }
 }
 
