@@ -139,7 +139,9 @@ impl Genesis {
     pub fn build(&self) -> Result<BuiltGenesis, GenesisError> {
         let empty = MemoryState::default();
         let mut header = self.header();
-        let mut stage = Stage { evm: Evm::new(self.chain_id, &header, Overlay::new(&empty), Purpose::Question) };
+        // The genesis itself runs under no limit and for nothing.
+        let free = Header { gas_limit: GAS_MAX, base_fee_per_gas: Some(0), ..header.clone() };
+        let mut stage = Stage { evm: Evm::new(self.chain_id, &free, Overlay::new(&empty), Purpose::Question) };
         let addresses = self.deploy(&mut stage)?;
         self.hand_out(&mut stage, &addresses)?;
         let mut overlay = stage.evm.into_state();
@@ -147,7 +149,6 @@ impl Genesis {
         overlay.set(deployer(), None);
         overlay.set(self.owner, None);
         self.endow(&mut overlay)?;
-        header.base_fee_per_gas = Some(self.base_fee_per_gas);
         let (state_root, changes) = root::commit(overlay, EMPTY_ROOT_HASH)?;
         header.state_root = state_root;
         let body = BlockBody { transactions: Vec::new(), ommers: Vec::new(), withdrawals: Some(Default::default()) };
@@ -159,8 +160,7 @@ impl Genesis {
         Header {
             timestamp: self.timestamp,
             gas_limit: self.gas_limit,
-            // While the genesis runs, gas is free.
-            base_fee_per_gas: Some(0),
+            base_fee_per_gas: Some(self.base_fee_per_gas),
             extra_data: Bytes::copy_from_slice(keccak256(json).as_slice()),
             transactions_root: EMPTY_ROOT_HASH,
             receipts_root: EMPTY_ROOT_HASH,

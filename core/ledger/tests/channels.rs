@@ -55,11 +55,11 @@ fn rust_and_solidity_mean_the_same() {
         salt: open.salt,
     };
     let asked = world.ask(world.at.channels, contracts::Channels::idOfCall { payer: address(3), o: sol }.abi_encode().into());
-    assert_eq!(*asked, id.0);
+    assert_eq!(asked[..], id.0[..]);
     let voucher = Voucher { channel: id, cumulative: Amount::whole(3) };
     let cumulative = alloy_primitives::aliases::U96::from(voucher.cumulative.units());
     let digest = contracts::Channels::voucherDigestCall { channel: id.into(), cumulative }.abi_encode();
-    assert_eq!(*world.ask(world.at.channels, digest.into()), voucher.digest(&world.domain()).0);
+    assert_eq!(world.ask(world.at.channels, digest.into())[..], voucher.digest(&world.domain())[..]);
 }
 
 #[test]

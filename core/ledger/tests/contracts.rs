@@ -59,7 +59,7 @@ fn a_machine_has_one_key_one_owner_and_an_operator() {
     let id = Machines::machineOfCall { nodeKey: B256::repeat_byte(8) }.abi_encode();
     assert_eq!(word(world.ask(at, id.into())), U256::from(2));
     let node = Machines::nodeOfCall { id: U256::from(1) }.abi_encode();
-    assert_eq!(*world.ask(at, node.into()), [7; 32]);
+    assert_eq!(world.ask(at, node.into())[..], [7; 32]);
     let operate = |id: u64| Machines::setOperatorCall { id: U256::from(id), operator: address(6) }.abi_encode();
     assert!(world.send(3, at, operate(1).into()));
     assert!(!world.send(3, at, operate(2).into()), "not the owner");
