@@ -23,14 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BANDS = 180, STEPS_A_YEAR = 12, YEAR_FIRST = 1750, YEARS_MAX = 400 };
+enum { BANDS = 180, STEPS_A_YEAR = 52, YEAR_FIRST = 1750, YEARS_MAX = 400 };
 
 static const double SOLAR = 1361.0 / 4;           /* W/m2, mean over the globe */
 static const double MEAN_1750 = 13.7;             /* C */
 static const double DOUBLING = 3.93;              /* W/m2, IPCC AR6 */
 static const double DEEP_M = 1100;                /* m of water under the mixed layer */
 static const double WATER = 0.71 * 1025 * 3985 / 3.15576e7; /* W year/(m3 K), sea covering 71 % of the globe */
-static const double FREEZING = -10, FREEZING_WIDTH = 5; /* C: where the albedo is half-way to that of ice */
+static const double ALL_FROZEN = -20, ALL_OPEN = 0; /* C, of a year's mean: between them the ice thins out */
 
 /* ---- parameters ------------------------------------------------------------------------------------------------ */
 
@@ -121,7 +121,8 @@ static void read_forcing(void) {
     while (fgets(line, sizeof line, file)) {
         if (cut(line, field, 64) != count) fail("erf.csv", "has a line of another length");
         /* A row is named by the middle of its year: 1750.5. */
-        if ((int)strtod(field[0], NULL) != YEAR_FIRST + years || years == YEARS_MAX) fail(field[0], "is not the next year");
+        int year = (int)strtod(field[0], NULL);
+        if (year != YEAR_FIRST + years || years == YEARS_MAX) fail(field[0], "is not the next year");
         aerosol[years] = strtod(field[dust], NULL);
         greenhouse[years] = strtod(field[total], NULL) - aerosol[years];
         years++;
@@ -175,7 +176,9 @@ static void lay_out(void) {
 }
 
 static double absorbed(int i, double t) {
-    double frozen = 1 / (1 + exp(2 / FREEZING_WIDTH * (t - FREEZING)));
+    double warm = (t - ALL_FROZEN) * (1 / (ALL_OPEN - ALL_FROZEN));
+    warm = warm < 0 ? 0 : warm > 1 ? 1 : warm;
+    double frozen = 1 - warm * warm * (3 - 2 * warm);
     return sunlight[i] * (1 - open_albedo[i] - (value(ICE_ALBEDO) - open_albedo[i]) * frozen);
 }
 
@@ -186,10 +189,11 @@ static void step(world *w, const double *forcing, double dt, int deep) {
     for (int i = 0; i < BANDS; i++) {
         double south = flow[i], north = flow[i + 1]; /* both are 0 at the poles */
         double diagonal = inertia + value(FEEDBACK) + exchange + south + north;
-        double source = inertia * w->surface[i] + absorbed(i, w->surface[i]) - emission + forcing[i] + exchange * w->deep[i];
-        double pivot = i ? diagonal - south * slope[i - 1] : diagonal;
-        slope[i] = north / pivot;
-        right[i] = (source + (i ? south * right[i - 1] : 0)) / pivot;
+        double gained = absorbed(i, w->surface[i]) - emission + forcing[i];
+        double source = inertia * w->surface[i] + gained + exchange * w->deep[i];
+        double scale = 1 / (i ? diagonal - south * slope[i - 1] : diagonal);
+        slope[i] = north * scale;
+        right[i] = (source + (i ? south * right[i - 1] : 0)) * scale;
     }
     for (int i = BANDS - 1; i >= 0; i--) {
         w->surface[i] = right[i] + (i < BANDS - 1 ? slope[i] * w->surface[i + 1] : 0);
@@ -240,13 +244,24 @@ static double transient_response(const world *start) {
     return sum / (20 * STEPS_A_YEAR) - mean(start->surface);
 }
 
-/* The years since 1750: mean temperature, net flux into the planet, temperature north of 66.5 degrees. */
+/* Heat held above that of 0 C, W year/m2. */
+static double heat(const world *w) { return WATER * (value(MIXED) * mean(w->surface) + DEEP_M * mean(w->deep)); }
+
+/* The years since 1750: mean temperature, heat gained, temperature north of 66.5 degrees. */
 static double global[YEARS_MAX], imbalance[YEARS_MAX], arctic[YEARS_MAX];
+
+static double mean_north(const world *w, double sine) {
+    double sum = 0;
+    int bands = 0;
+    for (int i = BANDS - 1; i >= 0 && band_sine(i) > sine; i--) sum += w->surface[i], bands++;
+    return sum / bands;
+}
 
 static void relive(const world *start) {
     world w = *start;
     double forcing[BANDS];
-    for (int y = 0; y < years; y++)
+    for (int y = 0; y < years; y++) {
+        double before_year = heat(&w);
         for (int n = 0; n < STEPS_A_YEAR; n++) {
             /* The series hold mid-year values: between two of them goes a straight line. */
             double at = y + (n + 0.5) / STEPS_A_YEAR - 0.5, part = at - floor(at);
@@ -255,15 +270,11 @@ static void relive(const world *start) {
             fill(forcing, greenhouse[before] * (1 - part) + greenhouse[after] * part,
                  value(AEROSOL) * (aerosol[before] * (1 - part) + aerosol[after] * part));
             step(&w, forcing, 1.0 / STEPS_A_YEAR, 1);
-            double net = 0, north = 0, caps = 0;
-            for (int i = 0; i < BANDS; i++) {
-                net += absorbed(i, w.surface[i]) - emission - value(FEEDBACK) * w.surface[i] + forcing[i];
-                if (band_sine(i) > 0.917) north += w.surface[i], caps++;
-            }
             global[y] += mean(w.surface) / STEPS_A_YEAR;
-            imbalance[y] += net / BANDS / STEPS_A_YEAR;
-            arctic[y] += north / caps / STEPS_A_YEAR;
+            arctic[y] += mean_north(&w, 0.917) / STEPS_A_YEAR;
         }
+        imbalance[y] = heat(&w) - before_year;
+    }
 }
 
 /* ---- judging --------------------------------------------------------------------------------------------------- */
@@ -301,7 +312,7 @@ static double misfit(double *explained) {
 /* Latitude down to which the north is frozen. */
 static double ice_line(const world *w) {
     for (int i = BANDS - 1; i >= 0; i--)
-        if (w->surface[i] > FREEZING) return asin(band_sine(i)) * 180 / acos(-1);
+        if (w->surface[i] > (ALL_FROZEN + ALL_OPEN) / 2) return asin(band_sine(i)) * 180 / acos(-1);
     return -90;
 }
 
@@ -323,7 +334,8 @@ int main(int argc, char **argv) {
     printf("{");
     for (int i = 0; i < PARAMETERS; i++) printf("\"%s\":%g,", parameters[i].name, parameters[i].value);
     printf("\"rmse_k\":%.4f,\"r2\":%.4f,", error, explained);
-    printf("\"trend_1975_2023_k_decade\":%.3f,\"measured_trend_k_decade\":%.3f,", trend(global, 1975, 2023), trend(measured, 1975, 2023));
+    printf("\"trend_1975_2023_k_decade\":%.3f,", trend(global, 1975, 2023));
+    printf("\"measured_trend_k_decade\":%.3f,", trend(measured, 1975, 2023));
     printf("\"warming_2014_2023_k\":%.3f,\"imbalance_2014_2023_w_m2\":%.3f,", warming, average(imbalance, 2014, 2023));
     printf("\"arctic_amplification\":%.2f,\"ice_line_deg\":%.1f,", arctic_warming / warming, ice_line(&start));
     printf("\"ecs_k\":%.3f,\"tcr_k\":%.3f}\n", sensitivity(&start), transient_response(&start));

@@ -20,9 +20,9 @@
  *
  * How it works: a unidirectional path tracer in double precision. Everything but floor, lamp and sky is an ellipsoid in
  * a bounding-volume tree. Light is gathered by sampling the lamp at each diffuse hit, straight and through the glass
- * ball (which is what paints the caustic), and by following bounces into the sky. Samples are Owen-scrambled Sobol
- * points after Burley, "Practical Hash-based Owen Scrambling" (JCGT 2020). Diffuse light is smoothed by an edge-aware
- * filter before it is multiplied by the surface's colour.
+ * ball (which is what paints the caustic), and by following bounces into the sky. Samples are points of Roberts's R2
+ * sequence, turned for each pixel. Diffuse light is smoothed by an edge-aware filter before it is multiplied by the
+ * surface's colour.
  */
 #include <math.h>
 #include <stdint.h>
@@ -42,12 +42,16 @@ static inline vec sub(vec a, vec b) { return v3(a.x - b.x, a.y - b.y, a.z - b.z)
 static inline vec mul(vec a, vec b) { return v3(a.x * b.x, a.y * b.y, a.z * b.z); }
 static inline vec scale(vec a, double s) { return v3(a.x * s, a.y * s, a.z * s); }
 static inline double dot(vec a, vec b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
-static inline vec cross(vec a, vec b) { return v3(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x); }
+static inline vec cross(vec a, vec b) {
+    return v3(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x);
+}
 static inline vec along(vec o, vec d, double t) { return add(o, scale(d, t)); }
 static inline vec unit(vec a) { return scale(a, 1 / sqrt(dot(a, a))); }
 static inline vec mix(vec a, vec b, double t) { return add(scale(a, 1 - t), scale(b, t)); }
 static inline double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
-static inline double largest(vec a) { return fmax(a.x, fmax(a.y, a.z)); }
+static inline double lesser(double a, double b) { return a < b ? a : b; }
+static inline double greater(double a, double b) { return a > b ? a : b; }
+static inline double largest(vec a) { return greater(a.x, greater(a.y, a.z)); }
 
 static inline double smooth(double edge0, double edge1, double x) {
     double t = clamp((x - edge0) / (edge1 - edge0), 0, 1);
@@ -78,6 +82,20 @@ static inline pair next(sampler *s) {
     uint32_t turn = mixed(s->seed += 0x9e3779b9u);
     uint32_t i = (s->index * (turn | 1) + (turn >> 7)) & s->block;
     return (pair){(i * 0xc13fa9a9u + turn) * 0x1p-32, (i * 0x91e10da5u + turn * 0x2c1b3c6du) * 0x1p-32};
+}
+
+/* The point of the unit circle at `turns` in [0, 1), to 1e-8: directions are drawn too often for libm's last digit. */
+static inline pair on_circle(double turns) {
+    int quarter = (int)(4 * turns + 0.5);
+    double x = (turns - 0.25 * quarter) * (2 * PI), x2 = x * x;
+    double c = 1 - x2 / 2 * (1 - x2 / 12 * (1 - x2 / 30 * (1 - x2 / 56)));
+    double s = x * (1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72))));
+    switch (quarter & 3) {
+    case 0: return (pair){c, s};
+    case 1: return (pair){-s, c};
+    case 2: return (pair){-c, -s};
+    default: return (pair){s, -c};
+    }
 }
 
 /* ---- the scene ------------------------------------------------------------------------------------------------- */
@@ -153,8 +171,9 @@ static void put_wheat(void) {
         put_spikelet(0.56 + 0.40 * part, i % 2 ? 1 : -1, 0.92 + 0.35 * part - 0.62 * part * part);
     }
     put_along(along(stalk_at(0.97), stalk_direction(1), 0.08), stalk_direction(1), v3(0, 0, 1), 0.11, 0.04, 0.04, GOLD);
-    put_along(add(stalk_at(0.26), v3(0.30, 0.20, 0.06)), v3(0.80, 0.62, 0.14), v3(0.2, -0.6, 0.7), 0.42, 0.040, 0.006, STALK);
-    put_along(add(stalk_at(0.16), v3(-0.16, 0.26, 0.05)), v3(-0.46, 0.86, 0.10), v3(0.6, 0.2, 0.7), 0.36, 0.036, 0.006, STALK);
+    vec right_leaf = add(stalk_at(0.26), v3(0.30, 0.20, 0.06)), left_leaf = add(stalk_at(0.16), v3(-0.16, 0.26, 0.05));
+    put_along(right_leaf, v3(0.80, 0.62, 0.14), v3(0.2, -0.6, 0.7), 0.42, 0.040, 0.006, STALK);
+    put_along(left_leaf, v3(-0.46, 0.86, 0.10), v3(0.6, 0.2, 0.7), 0.36, 0.036, 0.006, STALK);
 }
 
 /* Is there something on the floor that close? */
@@ -177,7 +196,8 @@ static void put_fallen_grains(void) {
         if (on_letters || crowded(at, 0.21)) continue;
         double size = 0.8 + 0.4 * r[3], turn = 2 * PI * r[2];
         at.y = 0.047 * size;
-        put_along(at, v3(cos(turn), 0, sin(turn)), v3(-sin(turn), 0, cos(turn)), 0.115 * size, 0.050 * size, 0.047 * size, GOLD);
+        vec axis = v3(cos(turn), 0, sin(turn)), side = v3(-sin(turn), 0, cos(turn));
+        put_along(at, axis, side, 0.115 * size, 0.050 * size, 0.047 * size, GOLD);
         placed++;
     }
 }
@@ -205,9 +225,6 @@ static node nodes[2 * SHAPES_MAX];
 static int node_count;
 
 static inline double part(vec a, int axis) { return axis == 0 ? a.x : axis == 1 ? a.y : a.z; }
-
-static inline double lesser(double a, double b) { return a < b ? a : b; }
-static inline double greater(double a, double b) { return a > b ? a : b; }
 
 typedef struct { vec low, high; } box;
 
@@ -297,7 +314,9 @@ static inline int box_hit(const node *n, const slope *r, double limit) {
     return enter <= leave_z && enter_z <= leave && leave > 0 && leave_z > 0 && enter < limit && enter_z < limit;
 }
 
-static inline vec to_unit(const shape *s, vec a) { return v3(dot(s->to_unit[0], a), dot(s->to_unit[1], a), dot(s->to_unit[2], a)); }
+static inline vec to_unit(const shape *s, vec a) {
+    return v3(dot(s->to_unit[0], a), dot(s->to_unit[1], a), dot(s->to_unit[2], a));
+}
 
 static inline double shape_hit(const shape *s, ray r, double limit) {
     vec o = to_unit(s, sub(r.from, s->centre)), d = to_unit(s, r.to);
@@ -319,10 +338,12 @@ static inline hit cast(ray r, double limit, int any) {
     if (!any && facing < 0) {
         double t = dot(sub(LAMP_CENTRE, r.from), lamp_normal) / facing;
         vec p = sub(along(r.from, r.to, t), LAMP_CENTRE);
-        if (t > 1e-7 && t < h.t && fabs(dot(p, lamp_u)) < LAMP_HALF && fabs(dot(p, lamp_v)) < LAMP_HALF) h = (hit){t, LAMP};
+        int on_lamp = fabs(dot(p, lamp_u)) < LAMP_HALF && fabs(dot(p, lamp_v)) < LAMP_HALF;
+        if (on_lamp && t > 1e-7 && t < h.t) h = (hit){t, LAMP};
     }
-    slope s = {r.from, v3(1 / r.to.x, 1 / r.to.y, 1 / r.to.z), r.to.x < 0 ? 3 : 0, r.to.y < 0 ? 3 : 0, r.to.z < 0 ? 3 : 0};
-    int stack[32], top = 0, at = 0;
+    vec inverse = v3(1 / r.to.x, 1 / r.to.y, 1 / r.to.z);
+    slope s = {r.from, inverse, r.to.x < 0 ? 3 : 0, r.to.y < 0 ? 3 : 0, r.to.z < 0 ? 3 : 0};
+    int stack[SHAPES_MAX], top = 0, at = 0;
     for (;;) {
         const node *n = &nodes[at];
         if (box_hit(n, &s, h.t)) {
@@ -407,7 +428,7 @@ static inline vec mirrored(vec d, vec n) { return sub(d, scale(n, 2 * dot(d, n))
 /* d bent at a skin with normal n (against d), ratio = index outside over index inside. */
 static inline vec bent(vec d, vec n, double ratio) {
     double cosine = -dot(d, n), inner2 = 1 - ratio * ratio * (1 - cosine * cosine);
-    return add(scale(d, ratio), scale(n, ratio * cosine - sqrt(fmax(inner2, 0))));
+    return add(scale(d, ratio), scale(n, ratio * cosine - sqrt(greater(inner2, 0))));
 }
 
 static const double GLASS_INDEX = 1.5;
@@ -419,14 +440,15 @@ static vec caustic(vec p, vec normal, pair s) {
     double distance2 = dot(d, d), radius2 = BALL_RADIUS * BALL_RADIUS;
     if (distance2 > 14 * radius2 || distance2 <= radius2 * 1.0001) return v3(0, 0, 0);
     double spread = 1 - sqrt(1 - radius2 / distance2), cosine = 1 - s.u * spread;
-    double sine = sqrt(fmax(0, 1 - cosine * cosine)), turn = 2 * PI * s.v;
+    double sine = sqrt(greater(0, 1 - cosine * cosine));
+    pair turn = on_circle(s.v);
     vec w = unit(d), a, b;
     basis(w, &a, &b);
-    vec look = add(scale(w, cosine), add(scale(a, sine * cos(turn)), scale(b, sine * sin(turn))));
+    vec look = add(scale(w, cosine), add(scale(a, sine * turn.u), scale(b, sine * turn.v)));
     double here = dot(look, normal);
     if (here <= 0) return v3(0, 0, 0);
     /* The two bends, without the tree: a ray through a ball is plane geometry. */
-    double middle = dot(look, d), half = sqrt(fmax(0, radius2 - (distance2 - middle * middle)));
+    double middle = dot(look, d), half = sqrt(greater(0, radius2 - (distance2 - middle * middle)));
     vec into = along(p, look, middle - half), n = scale(sub(into, BALL_CENTRE), 1 / BALL_RADIUS);
     double pass = 1 - fresnel(-dot(look, n), 1, GLASS_INDEX);
     vec inside = bent(look, n, 1 / GLASS_INDEX);
@@ -447,13 +469,15 @@ static vec caustic(vec p, vec normal, pair s) {
 
 /* GLEANER in strokes on a 4 x 6 grid, a letter every 6: x0 y0 x1 y1. */
 static const double STROKES[][4] = {
-    {4, 5, 3, 6}, {3, 6, 1, 6}, {1, 6, 0, 5}, {0, 5, 0, 1}, {0, 1, 1, 0}, {1, 0, 3, 0}, {3, 0, 4, 1}, {4, 1, 4, 3}, {4, 3, 2.4, 3},
-    {6, 6, 6, 0}, {6, 0, 9.6, 0},
-    {12, 6, 12, 0}, {12, 6, 15.8, 6}, {12, 3.1, 15, 3.1}, {12, 0, 15.8, 0},
-    {17.8, 0, 20, 6}, {20, 6, 22.2, 0}, {18.6, 2.1, 21.4, 2.1},
-    {24, 0, 24, 6}, {24, 6, 28, 0}, {28, 0, 28, 6},
-    {30, 6, 30, 0}, {30, 6, 33.8, 6}, {30, 3.1, 33, 3.1}, {30, 0, 33.8, 0},
-    {36, 0, 36, 6}, {36, 6, 39, 6}, {39, 6, 40, 5.1}, {40, 5.1, 40, 3.9}, {40, 3.9, 39, 3}, {39, 3, 36, 3}, {38, 3, 40.2, 0},
+    /* G */ {4, 5, 3, 6}, {3, 6, 1, 6}, {1, 6, 0, 5}, {0, 5, 0, 1}, {0, 1, 1, 0},
+    /* G */ {1, 0, 3, 0}, {3, 0, 4, 1}, {4, 1, 4, 3}, {4, 3, 2.4, 3},
+    /* L */ {6, 6, 6, 0}, {6, 0, 9.6, 0},
+    /* E */ {12, 6, 12, 0}, {12, 6, 15.8, 6}, {12, 3.1, 15, 3.1}, {12, 0, 15.8, 0},
+    /* A */ {17.8, 0, 20, 6}, {20, 6, 22.2, 0}, {18.6, 2.1, 21.4, 2.1},
+    /* N */ {24, 0, 24, 6}, {24, 6, 28, 0}, {28, 0, 28, 6},
+    /* E */ {30, 6, 30, 0}, {30, 6, 33.8, 6}, {30, 3.1, 33, 3.1}, {30, 0, 33.8, 0},
+    /* R */ {36, 0, 36, 6}, {36, 6, 39, 6}, {39, 6, 40, 5.1}, {40, 5.1, 40, 3.9},
+    /* R */ {40, 3.9, 39, 3}, {39, 3, 36, 3}, {38, 3, 40.2, 0},
 };
 
 static int in_letters(double x, double z) {
@@ -487,7 +511,8 @@ static surface floor_surface(vec p) {
 
 static surface shape_surface(const shape *s, vec p) {
     vec local = to_unit(s, sub(p, s->centre));
-    vec normal = unit(add(scale(s->to_unit[0], local.x), add(scale(s->to_unit[1], local.y), scale(s->to_unit[2], local.z))));
+    vec side = add(scale(s->to_unit[0], local.x), scale(s->to_unit[1], local.y));
+    vec normal = unit(add(side, scale(s->to_unit[2], local.z)));
     switch (s->made_of) {
     case GOLD: return (surface){normal, GOLD_COLOUR, 0.20, METAL};
     case STALK: return (surface){normal, v3(0.95, 0.70, 0.32), 0.34, METAL};
@@ -504,18 +529,20 @@ static vec rough_mirror(vec d, vec n, double rough, pair s) {
     vec eye = unit(v3(-alpha * dot(d, a), -alpha * dot(d, b), -dot(d, n)));
     double length2 = eye.x * eye.x + eye.y * eye.y;
     vec t1 = length2 > 0 ? scale(v3(-eye.y, eye.x, 0), 1 / sqrt(length2)) : v3(1, 0, 0), t2 = cross(eye, t1);
-    double r = sqrt(s.u), turn = 2 * PI * s.v, x = r * cos(turn), y = r * sin(turn), w = 0.5 * (1 + eye.z);
-    y = (1 - w) * sqrt(fmax(0, 1 - x * x)) + w * y;
-    vec h = add(add(scale(t1, x), scale(t2, y)), scale(eye, sqrt(fmax(0, 1 - x * x - y * y))));
-    h = unit(v3(alpha * h.x, alpha * h.y, fmax(1e-6, h.z)));
+    pair turn = on_circle(s.v);
+    double r = sqrt(s.u), x = r * turn.u, y = r * turn.v, w = 0.5 * (1 + eye.z);
+    y = (1 - w) * sqrt(greater(0, 1 - x * x)) + w * y;
+    vec h = add(add(scale(t1, x), scale(t2, y)), scale(eye, sqrt(greater(0, 1 - x * x - y * y))));
+    h = unit(v3(alpha * h.x, alpha * h.y, greater(1e-6, h.z)));
     return mirrored(d, add(add(scale(a, h.x), scale(b, h.y)), scale(n, h.z)));
 }
 
 static vec scattered(vec n, pair s) {
     vec a, b;
     basis(n, &a, &b);
-    double r = sqrt(s.u), turn = 2 * PI * s.v;
-    return add(add(scale(a, r * cos(turn)), scale(b, r * sin(turn))), scale(n, sqrt(fmax(0, 1 - s.u))));
+    double r = sqrt(s.u);
+    pair turn = on_circle(s.v);
+    return add(add(scale(a, r * turn.u), scale(b, r * turn.v)), scale(n, sqrt(greater(0, 1 - s.u))));
 }
 
 static inline vec schlick(vec facing, double cosine) {
@@ -536,8 +563,8 @@ typedef struct {
     int any;
 } view;
 
-/* Light along a ray. `lamp_counts`: false once the lamp has been sampled on its own. With `first`, the light of the first
- * diffuse surface goes there and is not part of the sum; `matt_only` then leaves out what is mirrored by coats. */
+/* Light along a ray. `lamp_counts`: false once the lamp has been sampled on its own. With `first`, the light of the
+ * first diffuse surface goes there and is not part of the sum; `matt_only` then leaves out what coats mirror. */
 static vec light(ray r, int depth, int lamp_counts, sampler *s, view *first, int matt_only);
 
 static vec diffuse_light(vec p, vec normal, int depth, sampler *s) {
@@ -613,7 +640,7 @@ typedef struct { int left, top, width, height, full_width, full_height, spp; } j
 
 /* The filmic curve of Narkowicz (2015), then sRGB. */
 static int shown(double x) {
-    x = fmax(0, x);
+    x = greater(0, x);
     x = clamp(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14), 0, 1);
     x = x <= 0.0031308 ? 12.92 * x : 1.055 * pow(x, 1 / 2.4) - 0.055;
     return (int)(255 * x + 0.5);
@@ -634,8 +661,9 @@ static ray eye_ray(const job *j, int x, int y, pair at, pair lens) {
     double step = 2 * HALF_HEIGHT / j->full_height;
     double px = (x + 0.5 + 0.8 * tent(at.u) - 0.5 * j->full_width) * step;
     double py = (0.5 * j->full_height - y - 0.5 - 0.8 * tent(at.v)) * step;
-    double radius = LENS * sqrt(lens.u), turn = 2 * PI * lens.v;
-    vec offset = add(scale(right, radius * cos(turn)), scale(up, radius * sin(turn)));
+    double radius = LENS * sqrt(lens.u);
+    pair turn = on_circle(lens.v);
+    vec offset = add(scale(right, radius * turn.u), scale(up, radius * turn.v));
     vec focus = scale(add(add(scale(right, px), scale(up, py)), scale(back, -1)), FOCUS);
     return (ray){add(EYE, offset), unit(sub(focus, offset))};
 }
@@ -662,7 +690,7 @@ static pixel sampled(const job *j, int x, int y, int matt_only) {
     p.weight = scale(p.weight, 1.0 / j->spp);
     p.normal = scale(p.normal, 1 / count), p.place = scale(p.place, 1 / count);
     /* A lone sample knows nothing of its noise: half of what it shows is the guess. */
-    p.noise = count > 1 ? sqrt(fmax(0, squares - sum * sum / count) / (count * (count - 1))) : 0.5 * sum;
+    p.noise = count > 1 ? sqrt(greater(0, squares - sum * sum / count) / (count * (count - 1))) : 0.5 * sum;
     return p;
 }
 
@@ -731,7 +759,7 @@ static void write_pixel(const job *j, const pixel *p, int x, int y) {
 static int paint(const job *j) {
     area_of whole = grown(j, APRON);
     int stride = whole.right - whole.left, count = stride * (whole.bottom - whole.top);
-    pixel *a = malloc(sizeof *a * count), *b = malloc(sizeof *b * count);
+    pixel *a = calloc(count, sizeof *a), *b = calloc(count, sizeof *b);
     if (!a || !b) return fputs("not enough memory for this tile\n", stderr), 1;
     for (int y = whole.top, i = 0; y < whole.bottom; y++)
         for (int x = whole.left; x < whole.right; x++, i++) {
@@ -744,9 +772,11 @@ static int paint(const job *j) {
         pixel *swap = a;
         a = b, b = swap;
     }
-    printf("P6\n# tile at %d,%d of %dx%d\n%d %d\n255\n", j->left, j->top, j->full_width, j->full_height, j->width, j->height);
+    printf("P6\n# tile at %d,%d of %dx%d\n", j->left, j->top, j->full_width, j->full_height);
+    printf("%d %d\n255\n", j->width, j->height);
     for (int y = j->top; y < j->top + j->height; y++)
-        for (int x = j->left; x < j->left + j->width; x++) write_pixel(j, a + (y - whole.top) * stride + (x - whole.left), x, y);
+        for (int x = j->left; x < j->left + j->width; x++)
+            write_pixel(j, a + (y - whole.top) * stride + (x - whole.left), x, y);
     free(a), free(b);
     return ferror(stdout) || fflush(stdout) != 0;
 }
@@ -766,8 +796,8 @@ static job parse(int argc, char **argv) {
         if (strcmp(flag, "--tiles") == 0) good = sscanf(value, "%dx%d%c", &columns, &rows, &rest) == 2;
         else if (strcmp(flag, "--size") == 0) good = sscanf(value, "%dx%d%c", &width, &height, &rest) == 2;
         else if (strcmp(flag, "--spp") == 0) good = sscanf(value, "%d%c", &spp, &rest) == 1;
-        else if (strcmp(flag, "--tile") == 0 && strchr(value, ',')) good = sscanf(value, "%d,%d%c", &column, &row, &rest) == 2;
-        else if (strcmp(flag, "--tile") == 0) good = sscanf(value, "%d%c", &index, &rest) == 1 && index >= 0;
+        else if (strcmp(flag, "--tile") == 0)
+            good = sscanf(value, "%d,%d%c", &column, &row, &rest) == 2 || (sscanf(value, "%d%c", &index, &rest) == 1 && index >= 0);
         if (!good) usage();
     }
     if (width < 1 || height < 1 || width > 16384 || height > 16384 || spp < 1 || spp > 65536) usage();
