@@ -1,6 +1,7 @@
 //! Following a job: its event stream folded into what a progress bar shows, with Ctrl-C on the side.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use glean_node::api::types::{EventLine, TaskLine};
@@ -108,21 +109,26 @@ pub enum Next {
     End,
     /// Ctrl-C.
     Interrupt,
+    /// Nothing for a while.
+    Silence,
 }
+
+/// After this long without news, people want to know why.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// A job's events and the user's Ctrl-C, in order of arrival.
 #[derive(Debug)]
 pub struct Follow {
     lines: Lines,
-    interrupts: Interrupts,
+    interrupts: Option<Interrupts>,
     next_seq: u64,
 }
 
 impl Follow {
-    /// Follows from event number `from`; with `live`, until the job is over.
-    pub async fn start(node: &Client, job: &str, from: u64, live: bool) -> Result<Follow> {
-        let lines = node.lines(&format!("/jobs/{job}/events?from={from}&follow={live}")).await?;
-        Ok(Follow { lines, interrupts: Interrupts::listen(), next_seq: from })
+    /// Follows from the first event; with `live`, until the job is over. Who handles Ctrl-C elsewhere gives none.
+    pub async fn start(node: &Client, job: &str, live: bool, interrupts: Option<Interrupts>) -> Result<Follow> {
+        let lines = node.lines(&format!("/jobs/{job}/events?from=0&follow={live}")).await?;
+        Ok(Follow { lines, interrupts, next_seq: 0 })
     }
 
     /// Goes on after the last event: a job that was rerun has news after its first end.
@@ -141,13 +147,21 @@ impl Follow {
                 }
                 None => Next::End,
             }),
-            () = self.interrupts.next() => Ok(Next::Interrupt),
+            () = interrupt(&mut self.interrupts) => Ok(Next::Interrupt),
+            () = tokio::time::sleep(SILENCE) => Ok(Next::Silence),
         }
     }
 
     /// Waits for another Ctrl-C, at most that long.
-    pub async fn interrupted_within(&mut self, time: std::time::Duration) -> bool {
-        tokio::time::timeout(time, self.interrupts.next()).await.is_ok()
+    pub async fn interrupted_within(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, interrupt(&mut self.interrupts)).await.is_ok()
+    }
+}
+
+async fn interrupt(interrupts: &mut Option<Interrupts>) {
+    match interrupts {
+        Some(interrupts) => interrupts.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -103,7 +103,7 @@ network-show =
     network   { $name } (chain { $chain })
     JSON-RPC  { $rpc }
     join      glean join { $line }
-joined = joined { $name } as { $account }
+joined = joined { $name } as { $account } with { $balance } gUSD
 joined-next = next: glean share · glean run APP.wasm · glean status
 machines-none = no machine offers work now
 

@@ -103,7 +103,7 @@ network-show =
     网络      { $name }（链 { $chain }）
     JSON-RPC  { $rpc }
     加入      glean join { $line }
-joined = 已加入 { $name }，账户 { $account }
+joined = 已加入 { $name }，账户 { $account }，{ $balance } gUSD
 joined-next = 接下来：glean share · glean run APP.wasm · glean status
 machines-none = 目前没有机器提供算力
 

@@ -100,8 +100,13 @@ async fn task_output(ui: &Ui, node: &Client, job: &str, index: u32) -> Result<u8
 
 async fn events(context: &Context, node: &Client, job: &str, task: Option<u32>, live: bool) -> Result<u8> {
     let ui = &context.ui;
-    let mut follow = Follow::start(node, job, 0, live).await?;
-    while let Next::Event(line) = follow.next().await? {
+    let mut follow = Follow::start(node, job, live, None).await?;
+    loop {
+        let line = match follow.next().await? {
+            Next::Event(line) => line,
+            Next::Silence | Next::Interrupt => continue,
+            Next::End => break,
+        };
         if task.is_some() && task != task_of(&line.event) {
             continue;
         }

@@ -17,7 +17,7 @@ use clap::CommandFactory;
 use crate::args::{Cli, Cmd};
 pub use self::network::{join_blocking, stop_node};
 pub use self::receipt::{read_bundle, say_report, write_bundle};
-pub use self::run::{Sink, attend, deliver, request_id};
+pub use self::run::{Sink, deliver, request_id, watch};
 use crate::client::Client;
 use crate::demo::demo;
 use crate::fail::Fail;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use glean_node::NodeOptions;
 use glean_node::api::types::{MachineLine, NetworkInfo, Status};
+use glean_types::Amount;
 use hyper::Method;
 use unicode_width::UnicodeWidthStr;
 
@@ -19,6 +20,10 @@ use crate::ui::Ui;
 
 /// How long a node may take to stop: its journal is always on disk, so this is only good manners.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a new account waits for its first credits.
+const CREDITS_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often to look.
+const POLL_EVERY: Duration = Duration::from_millis(25);
 
 /// `glean network init | show`.
 pub async fn network(context: &Context, args: NetworkArgs) -> Result<u8> {
@@ -29,6 +34,7 @@ pub async fn network(context: &Context, args: NetworkArgs) -> Result<u8> {
     let node = context.node().await?;
     let info: NetworkInfo = node.get("/network").await?;
     if matches!(args.action, NetworkCmd::Init { .. }) {
+        first_credits(&node).await?;
         ui.done(&text!(ui, "network-made", name = info.name.clone(), chain = info.chain_id.to_string()));
         ui.tell("network-next");
     }
@@ -55,8 +61,9 @@ fn say_network(ui: &Ui, info: &NetworkInfo) -> String {
 pub async fn join(context: &Context, args: JoinArgs) -> Result<u8> {
     let ui = &context.ui;
     join_blocking(&context.home, &args.line).await?;
-    let status: Status = context.node().await?.get("/status").await?;
-    ui.done(&text!(ui, "joined", name = status.network.clone(), account = status.account.to_string()));
+    let status = first_credits(&context.node().await?).await?;
+    let balance = Ui::money(status.balance.unwrap_or(Amount::ZERO));
+    ui.done(&text!(ui, "joined", name = status.network.clone(), account = status.account.to_string(), balance = balance));
     if status.height.is_none() {
         ui.say(&ui.yellow(&text!(ui, "ledger-far")));
     }
@@ -65,6 +72,20 @@ pub async fn join(context: &Context, args: JoinArgs) -> Result<u8> {
     }
     ui.tell("joined-next");
     Ok(0)
+}
+
+/// A private network's faucet pays a new account within a block or two: wait for it, so that what is typed next
+/// finds the money there. A network without a faucet costs [`CREDITS_TIME_MAX`] once.
+async fn first_credits(node: &Client) -> Result<Status> {
+    let start = Instant::now();
+    loop {
+        let status: Status = node.get("/status").await?;
+        let is_there = status.balance.is_some_and(|balance| balance > Amount::ZERO);
+        if is_there || start.elapsed() > CREDITS_TIME_MAX {
+            return Ok(status);
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
 }
 
 /// Enters a network. The library runs an event loop of its own for that, so it gets a thread of its own.
@@ -118,7 +139,7 @@ pub async fn stop_node(home: &Path) -> Result<bool> {
         if lock_is_free(home)? {
             return Ok(true);
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     Err(Fail::new("node_stuck", node.pid.to_string()).into())
 }

@@ -17,7 +17,7 @@ use super::{Context, absolute, escape};
 use crate::args::{JobArgs, QuoteArgs, RunArgs};
 use crate::client::Client;
 use crate::fail::{EXIT_INTERRUPTED, EXIT_TOOL, Fail};
-use crate::follow::{Follow, Next, Progress};
+use crate::follow::{Follow, Interrupts, Next, Progress};
 use crate::out_dir::{ManifestTask, OutDir, OutManifest};
 use crate::text;
 use crate::ui::Ui;
@@ -197,12 +197,29 @@ impl Stream {
 /// Follows a job to its end (or until Ctrl-C), delivering its outputs.
 pub async fn attend(context: &Context, node: &Client, job: &str, tasks: u32, mut sink: Sink) -> Result<u8> {
     let ui = &context.ui;
+    let mut follow = Follow::start(node, job, true, Some(Interrupts::listen())).await?;
+    match watch(ui, node, job, tasks, &mut sink, &mut follow).await? {
+        Some(progress) => conclude(ui, node, job, &progress, sink).await,
+        None => detach_or_cancel(ui, node, job, &mut follow).await,
+    }
+}
+
+/// Shows a job's progress until it is over; `None` when Ctrl-C came first.
+pub async fn watch(
+    ui: &Ui,
+    node: &Client,
+    job: &str,
+    tasks: u32,
+    sink: &mut Sink,
+    follow: &mut Follow,
+) -> Result<Option<Progress>> {
     let bar = ui.bar(tasks.into());
-    let mut follow = Follow::start(node, job, 0, true).await?;
+    let mut why_quiet = String::new();
     let mut progress = Progress::recall(&node.get::<Vec<TaskLine>>(&format!("/jobs/{job}/tasks")).await?);
     for index in progress.succeeded.union(&progress.failed) {
-        deliver_turn(ui, node, job, *index, &mut sink, &bar).await?;
+        deliver_turn(ui, node, job, *index, sink, &bar).await?;
     }
+    bar.set_position(progress.done());
     loop {
         match follow.next().await? {
             Next::Event(line) => {
@@ -213,19 +230,35 @@ pub async fn attend(context: &Context, node: &Client, job: &str, tasks: u32, mut
                 bar.set_position(progress.done());
                 bar.set_message(progress.note(ui));
                 if let Some(index) = finished(&line.event) {
-                    deliver_turn(ui, node, job, index, &mut sink, &bar).await?;
+                    deliver_turn(ui, node, job, index, sink, &bar).await?;
                 }
+            }
+            Next::Silence => {
+                let why = explanation(node, job).await?;
+                bar.set_message(why.clone());
+                // A log file gets each reason once, not every few seconds.
+                if !ui.lively && why != why_quiet {
+                    ui.say(&why);
+                }
+                why_quiet = why;
             }
             Next::End if is_running(node, job).await? => follow.resume(node, job).await?,
             Next::End => break,
             Next::Interrupt => {
                 bar.finish_and_clear();
-                return detach_or_cancel(ui, node, job, &mut follow).await;
+                return Ok(None);
             }
         }
     }
     bar.finish_and_clear();
-    conclude(ui, node, job, &progress, sink).await
+    Ok(Some(progress))
+}
+
+/// The last thing the node says about where a job stands: the reason when nothing moves.
+async fn explanation(node: &Client, job: &str) -> Result<String> {
+    let answer: serde_json::Value = node.get(&format!("/jobs/{job}/explain")).await?;
+    let lines = answer["text"].as_array().cloned().unwrap_or_default();
+    Ok(lines.iter().skip(1).chain(&lines).find_map(|line| line.as_str()).unwrap_or_default().to_owned())
 }
 
 async fn is_running(node: &Client, job: &str) -> Result<bool> {

@@ -25,9 +25,9 @@ use glean_types::{Address, Amount, Hash};
 use self::house::{House, PROVIDERS};
 use crate::args::DemoArgs;
 use crate::client::Client;
-use crate::commands::{Context, Sink, attend, deliver, read_bundle, request_id, say_report, write_bundle};
+use crate::commands::{Context, Sink, deliver, read_bundle, request_id, say_report, watch, write_bundle};
 use crate::fail::EXIT_INTERRUPTED;
-use crate::follow::Interrupts;
+use crate::follow::{Follow, Interrupts};
 use crate::out_dir::OutDir;
 use crate::picture;
 use crate::text;
@@ -93,7 +93,8 @@ async fn play(context: &Context, dir: &Path, house: &mut House) -> Result<u8> {
     let accepted: JobAccepted = you.post("/jobs", &request(dir)?).await?;
     let (job, budget) = (accepted.job.to_string(), Ui::money(accepted.budget));
     ui.say(&text!(ui, "demo-job", job = accepted.job.short(), tasks = accepted.tasks, budget = budget));
-    attend(context, you, &job, accepted.tasks, Sink::Nowhere).await?;
+    let mut follow = Follow::start(you, &job, true, None).await?;
+    watch(ui, you, &job, accepted.tasks, &mut Sink::Nowhere, &mut follow).await?;
 
     let summary: JobSummary = you.get(&format!("/jobs/{job}")).await?;
     let tasks: Vec<TaskLine> = you.get(&format!("/jobs/{job}/tasks")).await?;
