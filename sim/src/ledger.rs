@@ -1,127 +1,222 @@
-//! The ledger as the brain sees it: channels, claims, balances.
+//! The ledger of a simulated network: the shipped one. Every call is a block of one signed transaction,
+//! executed by `glean-ledger` against the real contracts.
+//!
+//! What must stay true, checked after every call: the Channels contract holds exactly what its channels have
+//! not paid out, and no dollar appears or vanishes.
 
 use std::collections::BTreeMap;
 
+use alloy_consensus::{Header, SignableTransaction, TxEip1559, TxEnvelope, TxReceipt};
+use alloy_primitives::{Bytes, U256};
+use glean_ledger::channels::{self, Open};
+use glean_ledger::{
+    Addresses, CallRequest, Genesis, MemoryState, Overrides, Proposal, State, build_block, call, dollar,
+};
 use glean_protocol::ChannelView;
-use glean_types::{Address, Amount, ChannelId, Domain, Hash, Signed, Voucher};
+use glean_types::{AccountKey, Address, Amount, B256, ChannelId, Domain, NodeId, Signed, Voucher};
+
+const CHAIN_ID: u64 = 1_337;
+/// A thousandth of one GLN: gas for a few thousand transactions at the genesis price.
+const GAS_MONEY: u64 = 1_000_000_000_000_000;
+const GENESIS_S: u64 = 1_700_000_000;
+/// The protocol's share of every payout, in hundredths of a per cent.
+pub const FEE_BPS: u16 = 500;
 
 /// Why the ledger refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerError {
     /// The payer's balance does not cover it.
     NoFunds,
-    /// No such channel, or closed, or not the caller's.
-    BadChannel,
-    /// The voucher's signature is not the channel's signer's.
-    BadSignature,
+    /// The contract said no.
+    Refused,
 }
 
-/// What a world needs of a ledger. Amounts never appear or vanish: `supply` is checked after every call.
-pub trait Ledger {
-    /// Credits from the faucet.
-    fn grant(&mut self, account: Address, amount: Amount);
-    /// Opens a channel that `payer` pays and signs for.
-    fn open(&mut self, payer: Address, payee: Address, deposit: Amount) -> Result<ChannelId, LedgerError>;
-    /// Raises a channel's deposit to `deposit`.
-    fn top_up(&mut self, payer: Address, id: ChannelId, deposit: Amount) -> Result<Amount, LedgerError>;
-    /// Cashes a voucher; gives what is settled altogether.
-    fn settle(&mut self, voucher: &Signed<Voucher>) -> Result<Amount, LedgerError>;
-    /// The payer asks for the rest of the deposit.
-    fn request_close(&mut self, payer: Address, id: ChannelId) -> Result<(), LedgerError>;
-    /// The channel as it stands.
-    fn channel(&self, id: ChannelId) -> Option<ChannelView>;
-    /// An account's balance.
-    fn balance(&self, account: Address) -> Amount;
-    /// All balances and all money in channels.
-    fn held(&self) -> Amount;
-    /// Everything ever granted.
-    fn supply(&self) -> Amount;
-}
-
-/// A model of the Channels contract: the same rules without the EVM.
-#[derive(Debug)]
-pub struct ModelLedger {
-    domain: Domain,
-    balances: BTreeMap<Address, Amount>,
-    channels: BTreeMap<ChannelId, ChannelView>,
+/// The ledger.
+pub struct Ledger {
+    state: MemoryState,
+    head: Header,
+    at: Addresses,
+    owner: AccountKey,
+    dollars: Amount,
+    /// What each channel has not paid out, and the sum.
+    unpaid: BTreeMap<ChannelId, Amount>,
     opened: u64,
-    supply: Amount,
+    accounts: Vec<Address>,
 }
 
-impl ModelLedger {
-    /// An empty ledger.
-    pub fn new(domain: Domain) -> ModelLedger {
-        let (balances, channels) = (BTreeMap::new(), BTreeMap::new());
-        ModelLedger { domain, balances, channels, opened: 0, supply: Amount::ZERO }
-    }
-
-    fn take(&mut self, account: Address, amount: Amount) -> Result<(), LedgerError> {
-        let balance = self.balances.entry(account).or_default();
-        *balance = balance.checked_sub(amount).ok_or(LedgerError::NoFunds)?;
-        Ok(())
-    }
-
-    fn give(&mut self, account: Address, amount: Amount) {
-        let balance = self.balances.entry(account).or_default();
-        *balance = balance.checked_add(amount).expect("no balance exceeds the supply");
-    }
+/// Where papers of a simulated network are valid.
+pub(crate) fn domain() -> Domain {
+    Domain { chain_id: CHAIN_ID, channels: Addresses::standard().channels }
 }
 
-impl Ledger for ModelLedger {
-    fn grant(&mut self, account: Address, amount: Amount) {
-        self.give(account, amount);
-        self.supply = self.supply.checked_add(amount).expect("faucets are small");
+impl Ledger {
+    /// A new network whose money all belongs to `requester`.
+    pub fn new(requester: &AccountKey, dollars: Amount) -> Ledger {
+        let owner = AccountKey::from_bytes(&[1; 32]).expect("one is a valid key");
+        let genesis = Genesis {
+            chain_id: CHAIN_ID,
+            timestamp: GENESIS_S,
+            gas_limit: 30_000_000,
+            base_fee_per_gas: 1,
+            owner: owner.address(),
+            fee_recipient: owner.address(),
+            fee_bps: FEE_BPS,
+            grace_s: 3_600,
+            gln: [(owner.address(), U256::from(u64::MAX)), (requester.address(), U256::from(GAS_MONEY))].into(),
+            dollars: [(requester.address(), dollars)].into(),
+            minters: BTreeMap::new(),
+            faucet: None,
+        };
+        let built = genesis.build().expect("a small genesis builds");
+        let mut state = MemoryState::default();
+        state.apply(0, built.block_hash(), &built.changes);
+        let mut ledger = Ledger {
+            state,
+            head: built.block.header.clone(),
+            at: built.addresses,
+            owner,
+            dollars,
+            unpaid: BTreeMap::new(),
+            opened: 0,
+            accounts: vec![requester.address()],
+        };
+        ledger.accounts.push(ledger.owner.address());
+        assert!(ledger.send(requester, ledger.at.dollar, U256::ZERO, dollar::approve(ledger.at.channels, Amount::MAX)));
+        ledger
     }
 
-    fn open(&mut self, payer: Address, payee: Address, deposit: Amount) -> Result<ChannelId, LedgerError> {
-        self.take(payer, deposit)?;
+    /// A newcomer gets gas money.
+    pub fn greet(&mut self, account: Address) {
+        let owner = self.owner.clone();
+        assert!(self.send(&owner, account, U256::from(GAS_MONEY), Bytes::new()), "the owner is rich");
+        self.accounts.push(account);
+    }
+
+    /// Puts one transaction into a block of its own. Whether it succeeded.
+    fn send(&mut self, from: &AccountKey, to: Address, value: U256, input: Bytes) -> bool {
+        let sender = from.address();
+        let account = self.state.account(sender).expect("memory can be read").unwrap_or_default();
+        let tx = TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce: account.nonce,
+            gas_limit: 1_000_000,
+            max_fee_per_gas: 1_000_000,
+            max_priority_fee_per_gas: 0,
+            to: to.into(),
+            value,
+            access_list: Default::default(),
+            input,
+        };
+        let signature = from.sign(&tx.signature_hash());
+        let parity = signature.0[64] == 28;
+        let signature = alloy_primitives::Signature::from_bytes_and_parity(&signature.0[..64], parity);
+        let tx = TxEnvelope::from(tx.into_signed(signature));
+        let timestamp = self.head.timestamp + 1;
+        let proposal = Proposal { chain_id: CHAIN_ID, timestamp, beneficiary: self.owner.address(), bytes_max: 1 << 20 };
+        let built = build_block(&self.state, &self.head, &proposal, [(&tx, sender)]).expect("a sound block builds");
+        let hash = built.block.header.hash_slow();
+        self.state.apply(built.block.header.number, hash, &built.executed.changes);
+        self.head = built.block.header;
+        built.executed.tx_receipts.first().is_some_and(TxReceipt::status)
+    }
+
+    fn ask(&self, to: Address, data: Bytes) -> Bytes {
+        let request = CallRequest { to: Some(to), data, ..CallRequest::default() };
+        call(&self.state, CHAIN_ID, &self.head, &request, &Overrides::new()).expect("memory can be read").output
+    }
+
+    /// Opens a channel that `payer` pays and signs for.
+    pub fn open(
+        &mut self,
+        payer: &AccountKey,
+        payee: Address,
+        node: NodeId,
+        deposit: Amount,
+    ) -> Result<ChannelId, LedgerError> {
         self.opened += 1;
-        let id = ChannelId(Hash::of(&glean_types::encode(&(payer.0.0, payee.0.0, self.opened))).0);
-        let view = ChannelView { payer, payee, signer: payer, deposit, settled: Amount::ZERO, closing: false };
-        self.channels.insert(id, view);
+        let open = Open {
+            payee,
+            node,
+            token: self.at.dollar,
+            deposit,
+            signer: payer.address(),
+            salt: B256::from(U256::from(self.opened)),
+        };
+        let id = channels::id(&domain(), payer.address(), &open);
+        self.pay_in(payer, deposit, channels::open(&open))?;
+        self.check(id);
         Ok(id)
     }
 
-    fn top_up(&mut self, payer: Address, id: ChannelId, deposit: Amount) -> Result<Amount, LedgerError> {
-        let view = self.channels.get(&id).filter(|view| view.payer == payer).ok_or(LedgerError::BadChannel)?;
-        let more = deposit.saturating_sub(view.deposit);
-        self.take(payer, more)?;
-        let view = self.channels.get_mut(&id).ok_or(LedgerError::BadChannel)?;
-        view.deposit = view.deposit.max(deposit);
-        Ok(view.deposit)
+    /// Raises a channel's deposit to `deposit`; gives what it is then.
+    pub fn top_up(&mut self, payer: &AccountKey, id: ChannelId, deposit: Amount) -> Result<Amount, LedgerError> {
+        let before = self.channel(id).map(|view| view.deposit).ok_or(LedgerError::Refused)?;
+        let more = deposit.saturating_sub(before);
+        if more > Amount::ZERO {
+            self.pay_in(payer, more, channels::top_up(id, more))?;
+        }
+        self.check(id);
+        Ok(before.saturating_add(more))
     }
 
-    fn settle(&mut self, voucher: &Signed<Voucher>) -> Result<Amount, LedgerError> {
-        let view = self.channels.get_mut(&voucher.paper.channel).ok_or(LedgerError::BadChannel)?;
-        voucher.check(&self.domain, view.signer).map_err(|_| LedgerError::BadSignature)?;
-        let total = voucher.paper.cumulative.min(view.deposit);
-        let more = total.saturating_sub(view.settled);
-        view.settled = view.settled.max(total);
-        let (payee, settled) = (view.payee, view.settled);
-        self.give(payee, more);
-        Ok(settled)
+    fn pay_in(&mut self, payer: &AccountKey, amount: Amount, input: Bytes) -> Result<(), LedgerError> {
+        if self.balance(payer.address()) < amount {
+            return Err(LedgerError::NoFunds);
+        }
+        let channels = self.at.channels;
+        if self.send(payer, channels, U256::ZERO, input) { Ok(()) } else { Err(LedgerError::Refused) }
     }
 
-    fn request_close(&mut self, payer: Address, id: ChannelId) -> Result<(), LedgerError> {
-        let view = self.channels.get_mut(&id).filter(|view| view.payer == payer).ok_or(LedgerError::BadChannel)?;
-        view.closing = true;
-        Ok(())
+    /// Cashes a voucher; gives what is settled altogether.
+    pub fn settle(&mut self, payee: &AccountKey, voucher: &Signed<Voucher>) -> Result<Amount, LedgerError> {
+        let id = voucher.paper.channel;
+        let channels = self.at.channels;
+        if !self.send(payee, channels, U256::ZERO, channels::settle(std::slice::from_ref(voucher))) {
+            return Err(LedgerError::Refused);
+        }
+        self.check(id);
+        self.channel(id).map(|view| view.settled).ok_or(LedgerError::Refused)
     }
 
-    fn channel(&self, id: ChannelId) -> Option<ChannelView> {
-        self.channels.get(&id).cloned()
+    /// The payer asks for the rest of the deposit. A channel that is closing already stays so.
+    pub fn request_close(&mut self, payer: &AccountKey, id: ChannelId) {
+        let channels = self.at.channels;
+        self.send(payer, channels, U256::ZERO, channels::request_close(id));
+        self.check(id);
     }
 
-    fn balance(&self, account: Address) -> Amount {
-        self.balances.get(&account).copied().unwrap_or_default()
+    /// The channel as it stands.
+    pub fn channel(&self, id: ChannelId) -> Option<ChannelView> {
+        let answer = self.ask(self.at.channels, channels::get(id));
+        let channel = channels::decode(&answer).expect("the contract answers in its own words")?;
+        Some(ChannelView {
+            payer: channel.payer,
+            payee: channel.payee,
+            signer: channel.signer,
+            deposit: channel.deposit,
+            settled: channel.settled,
+            closing: channel.closing,
+        })
     }
 
-    fn held(&self) -> Amount {
-        let in_channels = self.channels.values().map(|view| view.deposit.saturating_sub(view.settled));
-        self.balances.values().copied().chain(in_channels).sum()
+    /// An account's dollars.
+    pub fn balance(&self, account: Address) -> Amount {
+        let word = self.ask(self.at.dollar, dollar::balance_of(account));
+        Amount::from_units(U256::from_be_slice(&word).to()).expect("no balance is above the supply")
     }
 
-    fn supply(&self) -> Amount {
-        self.supply
+    /// After a call about one channel: the contract holds what its channels have not paid out.
+    fn check(&mut self, id: ChannelId) {
+        let unpaid = self.channel(id).map_or(Amount::ZERO, |view| view.deposit.saturating_sub(view.settled));
+        self.unpaid.insert(id, unpaid);
+        let sum: Amount = self.unpaid.values().copied().sum();
+        assert_eq!(self.balance(self.at.channels), sum, "7: the contract holds more or less than its channels");
+    }
+
+    /// Every dollar of the genesis is somewhere.
+    pub fn check_sum(&self) {
+        let held: Amount = self.accounts.iter().map(|account| self.balance(*account)).sum();
+        let sum = held.saturating_add(self.balance(self.at.channels));
+        assert_eq!(sum, self.dollars, "7: money appeared or vanished on the ledger");
     }
 }

@@ -1,5 +1,5 @@
 //! The whole network in one thread, from one seed: the shipped brain ([`glean_protocol::Node`]) in a world
-//! whose clock, links, crashes and ledger all follow from a number.
+//! whose clock, links and crashes all follow from a number, on the shipped ledger ([`glean_ledger`]).
 //!
 //! ```
 //! use glean_sim::{Liar, World};
@@ -24,7 +24,7 @@ mod world;
 
 pub use guest::Guest;
 pub use invariants::Invariants;
-pub use ledger::{Ledger, LedgerError, ModelLedger};
+pub use ledger::{FEE_BPS, Ledger, LedgerError};
 pub use link::Link;
 pub use random::{Random, seeds};
 pub use villains::{Forger, Liar, Staller, Vanisher, Villain};

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use glean_protocol::{Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission};
 use glean_types::{
-    AccountKey, Address, Amount, ChannelId, Class, Domain, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed,
+    AccountKey, Amount, ChannelId, Class, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed,
     TaskResult, TaskSpec, encode,
 };
 
 use crate::guest::Guest;
 use crate::invariants::Invariants;
-use crate::ledger::{Ledger, LedgerError, ModelLedger};
+use crate::ledger::{Ledger, LedgerError, domain};
 use crate::link::Link;
 use crate::random::Random;
 use crate::villains::Villain;
@@ -76,7 +76,7 @@ pub struct World {
     sessions: BTreeMap<(HostIx, HostIx), u64>,
     last_delivery_us: BTreeMap<(HostIx, HostIx), u64>,
     offers: BTreeMap<NodeId, Signed<Offer>>,
-    ledger: Box<dyn Ledger>,
+    ledger: Ledger,
     invariants: Invariants,
     link: Link,
     guest: Guest,
@@ -86,10 +86,6 @@ pub struct World {
     events: Vec<(HostIx, Event)>,
     trace: blake3::Hasher,
     steps: u64,
-}
-
-fn domain() -> Domain {
-    Domain { chain_id: 1_337, channels: Address::repeat_byte(0xcc) }
 }
 
 fn identity(seed: u64, n: usize) -> Identity {
@@ -117,7 +113,7 @@ impl World {
             sessions: BTreeMap::new(),
             last_delivery_us: BTreeMap::new(),
             offers: BTreeMap::new(),
-            ledger: Box::new(ModelLedger::new(domain())),
+            ledger: Ledger::new(&identity(seed, 0).key, Amount::whole(1_000)),
             invariants: Invariants::new(domain()),
             link: Link::lan(),
             guest: Guest::default(),
@@ -129,8 +125,6 @@ impl World {
             steps: 0,
         };
         world.add_host(None);
-        let payer = world.hosts[0].me.key.address();
-        world.ledger.grant(payer, Amount::whole(1_000));
         world
     }
 
@@ -220,7 +214,8 @@ impl World {
         };
         let at = self.add_host(Some(terms));
         let delay_us = self.random.range(0, 500_000);
-        let terms = self.hosts[at].terms.clone();
+        let (terms, account) = (self.hosts[at].terms.clone(), self.hosts[at].me.key.address());
+        self.ledger.greet(account);
         self.give(delay_us, at, Input::Share(terms));
         at
     }
@@ -274,6 +269,7 @@ impl World {
             assert!(self.advance(), "seed {}: nothing happens any more: {:?}", self.seed, self.job_views());
         }
         self.churn = None;
+        self.ledger.check_sum();
     }
 
     /// Sets the first crash going.
@@ -482,7 +478,7 @@ impl World {
         let wake_ms = node.wake_ms();
         self.steps += 1;
         if host.villain.is_none() {
-            self.invariants.check_step(host.me.node, &outputs, &*self.ledger);
+            self.invariants.check_step(host.me.node, &outputs, &self.ledger);
         }
         if let Some(villain) = &mut host.villain {
             outputs = villain.on_outputs(&host.me, outputs);
@@ -636,12 +632,12 @@ impl World {
     // ---- the ledger ----
 
     fn on_ledger(&mut self, from: HostIx, life: u32, output: Output) {
-        let account = self.hosts[from].me.key.address();
+        let key = self.hosts[from].me.key.clone();
         match output {
             Output::FundChannel { provider, payee, channel, deposit } => {
                 let funded = match channel {
-                    None => self.ledger.open(account, payee, deposit).map(|id| (id, deposit)),
-                    Some(id) => self.ledger.top_up(account, id, deposit).map(|deposit| (id, deposit)),
+                    None => self.ledger.open(&key, payee, provider, deposit).map(|id| (id, deposit)),
+                    Some(id) => self.ledger.top_up(&key, id, deposit).map(|deposit| (id, deposit)),
                 };
                 let input = match funded {
                     Ok((channel, deposit)) => Input::ChannelReady { provider, channel, deposit },
@@ -654,17 +650,13 @@ impl World {
                 self.tell(from, life, input);
             }
             Output::Claim(voucher) => {
-                if let Ok(settled) = self.ledger.settle(&voucher) {
+                if let Ok(settled) = self.ledger.settle(&key, &voucher) {
                     self.tell(from, life, Input::Claimed { channel: voucher.paper.channel, settled });
                 }
             }
-            Output::CloseChannel(id) => {
-                // A channel that is closing already stays so.
-                let _ = self.ledger.request_close(account, id);
-            }
+            Output::CloseChannel(id) => self.ledger.request_close(&key, id),
             _ => {}
         }
-        self.invariants.check_money(&*self.ledger);
     }
 
     fn tell(&mut self, to: HostIx, life: u32, input: Input) {
