@@ -53,11 +53,7 @@ impl SealedBlock {
     pub fn seal(block: Block<Transaction>) -> Self {
         let mut rlp = Vec::with_capacity(block.length());
         block.encode(&mut rlp);
-        Self {
-            hash: keccak256(alloy_rlp::encode(&block.header)),
-            rlp: rlp.into(),
-            block,
-        }
+        Self { hash: keccak256(alloy_rlp::encode(&block.header)), rlp: rlp.into(), block }
     }
 
     /// Decodes foreign bytes: bounded, canonical, and with the body its header names.

@@ -245,10 +245,7 @@ impl Keeper {
         }
         let stored = store.block(0)?.ok_or(StoreError::Damaged { what: "block", number: 0 })?;
         if *stored != genesis_block {
-            return Err(KeeperError::OtherGenesis {
-                found: stored.hash(),
-                expected: genesis_block.hash(),
-            });
+            return Err(KeeperError::OtherGenesis { found: stored.hash(), expected: genesis_block.hash() });
         }
         let snapshot = store.snapshot()?.ok_or(StoreError::Damaged { what: "head", number: 0 })?;
         let (found, expected) = (sum_of_balances(&snapshot)?, snapshot.supply());
@@ -294,11 +291,7 @@ impl Keeper {
         let mut hash = tip;
         while hash != head.hash() {
             let executed = tips.unfinalised.get(&hash).ok_or(ExecuteError::UnknownParent)?;
-            layers.push(Layer {
-                number: executed.block.number(),
-                hash,
-                changes: executed.changes.clone(),
-            });
+            layers.push(Layer { number: executed.block.number(), hash, changes: executed.changes.clone() });
             hash = executed.block.parent_hash();
         }
         layers.reverse();
@@ -348,8 +341,7 @@ impl Keeper {
         let state = self.state_after(block.parent_hash())?;
         let parent = self.known_block(block.parent_hash()).ok_or(ExecuteError::UnknownParent)?;
         let senders = recover_senders(block.block()).ok_or(ExecuteError::Signature)?;
-        let executed =
-            verify_block(&state, self.chain_id(), parent.header(), block.block(), &senders)?;
+        let executed = verify_block(&state, self.chain_id(), parent.header(), block.block(), &senders)?;
         Ok(self.remember(block, executed))
     }
 
@@ -385,9 +377,7 @@ impl Keeper {
         let candidate = self.executed(block.clone()).map_err(execute_error)?;
         let store_error = |source| FinalizeError::Store { number, source };
         let supply = self.latest().supply() - candidate.coins_gone;
-        self.store
-            .commit(block, &candidate.record, supply, &rows(&candidate.changes))
-            .map_err(store_error)?;
+        self.store.commit(block, &candidate.record, supply, &rows(&candidate.changes)).map_err(store_error)?;
         let snapshot = self.store.snapshot().map_err(store_error)?;
         let snapshot = snapshot.expect("a block was just written");
         self.advance(block, Arc::new(snapshot));
@@ -408,19 +398,17 @@ impl Keeper {
     /// Tells the pool, subscribers and waiting callers about a final block.
     fn settle(&self, candidate: &Candidate) {
         let accounts = candidate.changes.accounts.iter();
-        let nonces = accounts
-            .filter_map(|(address, account)| account.map(|account| (*address, account.nonce)))
-            .collect();
+        let nonces =
+            accounts.filter_map(|(address, account)| account.map(|account| (*address, account.nonce))).collect();
         self.pool.settle(&nonces);
         if !self.pool.is_empty() {
             self.announce_work();
         }
         self.head.send_replace(candidate.block.number());
         // No subscriber is no error.
-        let _ = self.finals.send(FinalBlock {
-            block: candidate.block.clone(),
-            state_root: candidate.block.header().state_root,
-        });
+        let _ = self
+            .finals
+            .send(FinalBlock { block: candidate.block.clone(), state_root: candidate.block.header().state_root });
     }
 
     /// Drops every candidate: the next engine session asks again for what it needs.
@@ -465,7 +453,112 @@ fn sum_of_balances(snapshot: &Snapshot) -> Result<U256, StateError> {
 
 fn unix_time() -> u64 {
     // A clock before 1970 still gives valid, non-decreasing block times.
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
+    use alloy_eips::eip2718::Encodable2718 as _;
+    use alloy_primitives::{Address, Signature, TxKind};
+    use glean_types::AccountKey;
+
+    fn key() -> AccountKey {
+        AccountKey::from_bytes(&[1; 32]).expect("a scalar")
+    }
+
+    fn genesis() -> Genesis {
+        Genesis {
+            chain_id: 5,
+            timestamp: 0,
+            gas_limit: 30_000_000,
+            base_fee_per_gas: 1_000,
+            owner: Address::repeat_byte(1),
+            fee_recipient: Address::repeat_byte(2),
+            fee_bps: 0,
+            grace_s: 60,
+            gln: BTreeMap::from([(key().address(), U256::from(u64::MAX))]),
+            dollars: BTreeMap::new(),
+            minters: BTreeMap::new(),
+            faucet: None,
+        }
+    }
+
+    fn keeper(dir: &std::path::Path) -> Keeper {
+        let store = Store::open(dir).expect("opens");
+        Keeper::open(store, genesis(), b"me").expect("opens")
+    }
+
+    fn send(keeper: &Keeper, nonce: u64) {
+        let tx = TxEip1559 {
+            chain_id: 5,
+            nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 10_000,
+            to: TxKind::Call(Address::repeat_byte(9)),
+            value: U256::from(1),
+            ..TxEip1559::default()
+        };
+        let raw = key().sign(&tx.signature_hash()).0;
+        let signature = Signature::from_raw_array(&raw).expect("65 bytes");
+        let raw = TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718();
+        keeper.submit(&raw).expect("fits");
+    }
+
+    #[test]
+    fn a_candidate_stands_on_unfinalised_ancestors() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = keeper(dir.path());
+        send(&keeper, 0);
+        let first = keeper.build(&keeper.head()).expect("builds");
+        send(&keeper, 1);
+        let second = keeper.build(&first).expect("builds on the first");
+        assert_eq!(second.body().transactions.len(), 1, "the first one's transaction is not taken twice");
+        keeper.finalize(&first).expect("writes");
+        keeper.finalize(&second).expect("writes");
+        keeper.finalize(&first).expect("ignores what is written");
+        assert_eq!(keeper.head().hash(), second.hash());
+        assert!(keeper.pool().is_empty());
+        let paid = keeper.latest().account(Address::repeat_byte(9)).expect("reads").expect("is there");
+        assert_eq!(paid.balance, U256::from(2));
+    }
+
+    #[test]
+    fn final_blocks_are_executed_anew_when_nothing_is_remembered() {
+        let (here, there) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (builder, follower) = (keeper(here.path()), keeper(there.path()));
+        send(&builder, 0);
+        let block = builder.build(&builder.head()).expect("builds");
+        builder.forget_unfinalised();
+        for keeper in [&builder, &follower] {
+            keeper.finalize(&block).expect("executes and writes");
+            assert_eq!(keeper.latest().supply(), builder.latest().supply());
+        }
+        assert!(builder.latest().supply() < U256::from(u64::MAX), "the base fee is burnt");
+    }
+
+    #[test]
+    fn a_forged_block_is_refused_and_not_our_fault() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = keeper(dir.path());
+        send(&keeper, 0);
+        let mut block = keeper.build(&keeper.head()).expect("builds").block().clone();
+        block.header.state_root = B256::repeat_byte(1);
+        let error = keeper.execute(Arc::new(SealedBlock::seal(block.clone()))).expect_err("forged");
+        assert!(!error.is_ours(), "{error}");
+        block.header.parent_hash = B256::repeat_byte(7);
+        let error = keeper.execute(Arc::new(SealedBlock::seal(block))).expect_err("an orphan");
+        assert!(matches!(error, ExecuteError::UnknownParent));
+    }
+
+    #[test]
+    fn the_first_failure_is_kept_and_stops_the_pool() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = keeper(dir.path());
+        keeper.fail("the disk is gone".into());
+        keeper.fail("and so on".into());
+        assert_eq!(keeper.failure().borrow().as_deref(), Some("the disk is gone"));
+        assert!(matches!(keeper.submit(&[]), Err(SubmitError::Stopped(_))));
+    }
 }

@@ -113,7 +113,9 @@ pub enum OpenError {
     #[error("the genesis is not usable: {0}")]
     Genesis(#[from] glean_ledger::GenesisError),
     /// The balances on disk do not add up.
-    #[error("the balances in {dir} sum up to {found}, not {expected}\nhint: restore the directory from a backup, or sync it again")]
+    #[error(
+        "the balances in {dir} sum up to {found}, not {expected}\nhint: restore the directory from a backup, or sync it again"
+    )]
     Supply {
         /// The directory.
         dir: PathBuf,
@@ -164,19 +166,10 @@ impl Chain {
         let keeper = Keeper::open(store, config.genesis, &public);
         let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
         let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
-        let engine = Engine::start(EngineConfig {
-            dir: dir.join("engine"),
-            secret,
-            epoch_blocks,
-            keeper: keeper.clone(),
-        })
-        .map_err(io_error(&dir))?;
-        Ok(Self {
-            keeper,
-            engine: Some(engine),
-            rpc,
-            _lock: lock,
-        })
+        let engine =
+            Engine::start(EngineConfig { dir: dir.join("engine"), secret, epoch_blocks, keeper: keeper.clone() })
+                .map_err(io_error(&dir))?;
+        Ok(Self { keeper, engine: Some(engine), rpc, _lock: lock })
     }
 
     /// The JSON-RPC interface, for any transport. Clones are cheap.
@@ -206,7 +199,8 @@ impl Chain {
         self.keeper.failure()
     }
 
-    /// Stops the engine, waits for the last write and releases the directory.
+    /// Stops the engine, waits for the last write and releases the directory. Handlers and HTTP servers that
+    /// outlive this keep answering from the last state, and keep the database open until they are dropped.
     pub async fn close(mut self) {
         if let Some(engine) = self.engine.take() {
             // Joining blocks; if the task is cancelled, the thread still stops on its own.
@@ -232,9 +226,7 @@ fn open_error(dir: &Path, error: KeeperError) -> OpenError {
         KeeperError::State(error) => OpenError::Store(error.to_string()),
         KeeperError::Supply { found, expected } => OpenError::Supply { dir, found, expected },
         KeeperError::OtherValidator => OpenError::OtherValidator { dir },
-        KeeperError::OtherGenesis { found, expected } => {
-            OpenError::OtherGenesis { dir, found, expected }
-        }
+        KeeperError::OtherGenesis { found, expected } => OpenError::OtherGenesis { dir, found, expected },
     }
 }
 
@@ -247,12 +239,7 @@ fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
 fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     std::fs::create_dir_all(dir).map_err(io_error(dir))?;
     let path = dir.join("LOCK");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error(&path))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_path_buf() }),

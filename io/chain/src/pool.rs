@@ -90,8 +90,7 @@ impl PooledTx {
             return Err(PoolError::Oversized(raw.len()));
         }
         let mut rest = raw;
-        let tx = Transaction::decode_2718(&mut rest)
-            .map_err(|error| PoolError::Undecodable(error.to_string()))?;
+        let tx = Transaction::decode_2718(&mut rest).map_err(|error| PoolError::Undecodable(error.to_string()))?;
         if !rest.is_empty() {
             return Err(PoolError::Undecodable("trailing bytes".into()));
         }
@@ -106,13 +105,7 @@ impl PooledTx {
             Some(_) => {}
         }
         let sender = tx.recover_signer().map_err(|_| PoolError::InvalidSender)?;
-        Ok(Self {
-            hash: *tx.tx_hash(),
-            bytes: tx.encode_2718_len(),
-            tx,
-            sender,
-            arrival: 0,
-        })
+        Ok(Self { hash: *tx.tx_hash(), bytes: tx.encode_2718_len(), tx, sender, arrival: 0 })
     }
 
     fn nonce(&self) -> u64 {
@@ -203,11 +196,7 @@ impl Pool {
     }
 
     /// Transactions that can run now: best tip first, each account in nonce order, up to a block's worth.
-    pub(crate) fn select(
-        &self,
-        base_fee: u64,
-        mut nonce_of: impl FnMut(Address) -> u64,
-    ) -> Vec<Arc<PooledTx>> {
+    pub(crate) fn select(&self, base_fee: u64, mut nonce_of: impl FnMut(Address) -> u64) -> Vec<Arc<PooledTx>> {
         let inner = self.lock();
         let mut heads = BinaryHeap::new();
         let candidate = |tx: &Arc<PooledTx>| {
@@ -226,10 +215,7 @@ impl Pool {
             if bytes > SELECTION_BYTES_MAX {
                 break;
             }
-            let following = inner
-                .accounts
-                .get(&tx.sender)
-                .and_then(|waiting| waiting.get(&(tx.nonce() + 1)));
+            let following = inner.accounts.get(&tx.sender).and_then(|waiting| waiting.get(&(tx.nonce() + 1)));
             heads.extend(following.and_then(candidate));
             selected.push(tx.clone());
         }
@@ -309,17 +295,11 @@ impl Inner {
     fn check_replacement(&self, tx: &PooledTx) -> Result<(), PoolError> {
         let Some(waiting) = self.accounts.get(&tx.sender) else { return Ok(()) };
         let Some(old) = waiting.get(&tx.nonce()) else {
-            return if waiting.len() >= TXS_PER_ACCOUNT_MAX {
-                Err(PoolError::AccountFull)
-            } else {
-                Ok(())
-            };
+            return if waiting.len() >= TXS_PER_ACCOUNT_MAX { Err(PoolError::AccountFull) } else { Ok(()) };
         };
-        let enough = |old: u128, new: u128| {
-            new.saturating_mul(100) >= old.saturating_mul(REPLACEMENT_PERCENT) && new > old
-        };
-        let pays = enough(old.tx.max_fee_per_gas(), tx.tx.max_fee_per_gas())
-            && enough(old.tip_cap(), tx.tip_cap());
+        let enough =
+            |old: u128, new: u128| new.saturating_mul(100) >= old.saturating_mul(REPLACEMENT_PERCENT) && new > old;
+        let pays = enough(old.tx.max_fee_per_gas(), tx.tx.max_fee_per_gas()) && enough(old.tip_cap(), tx.tip_cap());
         if pays { Ok(()) } else { Err(PoolError::ReplacementUnderpriced) }
     }
 
@@ -389,11 +369,7 @@ mod tests {
     use alloy_consensus::{SignableTransaction, TxEip1559};
     use alloy_primitives::{Signature, TxKind};
 
-    const RICH: Standing = Standing {
-        nonce: 0,
-        balance: U256::MAX,
-        block_gas_limit: 30_000_000,
-    };
+    const RICH: Standing = Standing { nonce: 0, balance: U256::MAX, block_gas_limit: 30_000_000 };
 
     fn tx(sender: u8, nonce: u64, tip: u128) -> PooledTx {
         let inner = TxEip1559 {
@@ -501,12 +477,16 @@ mod tests {
         for raw in [&[][..], &[0x02], &[0xff; 40], &[0x03, 0xc0], &[0xf8, 0xff, 0xff]] {
             assert!(PooledTx::decode(raw, 1).is_err());
         }
-        assert_eq!(PooledTx::decode(&vec![0; TX_BYTES_MAX + 1], 1).expect_err("big"), PoolError::Oversized(TX_BYTES_MAX + 1));
+        assert_eq!(
+            PooledTx::decode(&vec![0; TX_BYTES_MAX + 1], 1).expect_err("big"),
+            PoolError::Oversized(TX_BYTES_MAX + 1)
+        );
     }
 
     #[test]
     fn intrinsic_gas_counts_data_and_creation() {
-        let mut inner = TxEip1559 { input: vec![0, 1, 1].into(), to: TxKind::Call(Address::ZERO), ..Default::default() };
+        let mut inner =
+            TxEip1559 { input: vec![0, 1, 1].into(), to: TxKind::Call(Address::ZERO), ..Default::default() };
         let sign = |tx: &TxEip1559| Transaction::Eip1559(tx.clone().into_signed(Signature::test_signature()));
         assert_eq!(intrinsic_gas(&sign(&inner)), 21_000 + 10 * 9, "the calldata floor");
         inner.to = TxKind::Create;

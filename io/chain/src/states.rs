@@ -124,19 +124,12 @@ fn slot_key(address: Address, slot: U256) -> Vec<u8> {
 
 /// The rows a block changes.
 pub(crate) fn rows(changes: &Changes) -> Rows {
-    let accounts = changes.accounts.iter().map(|(address, account)| {
-        (address.to_vec(), account.map(alloy_rlp::encode))
-    });
+    let accounts = changes.accounts.iter().map(|(address, account)| (address.to_vec(), account.map(alloy_rlp::encode)));
     let slots = changes.slots.iter().map(|((address, slot), value)| {
         let value = (!value.is_zero()).then(|| value.to_be_bytes_trimmed_vec());
         (slot_key(*address, *slot), value)
     });
     let code = changes.code.iter().map(|(hash, code)| (hash.to_vec(), Some(code.to_vec())));
     let nodes = changes.nodes.iter().map(|(key, node)| (key.clone(), node.clone()));
-    Rows {
-        accounts: accounts.collect(),
-        slots: slots.collect(),
-        code: code.collect(),
-        nodes: nodes.collect(),
-    }
+    Rows { accounts: accounts.collect(), slots: slots.collect(), code: code.collect(), nodes: nodes.collect() }
 }

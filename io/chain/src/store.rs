@@ -13,8 +13,7 @@ use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
 use crate::block::SealedBlock;
@@ -62,13 +61,7 @@ macro_rules! from_redb {
         }
     )*};
 }
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError
-);
+from_redb!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
 /// What execution says about a block's transactions, kept beside the block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, RlpEncodable, RlpDecodable)]
@@ -97,9 +90,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or creates `dir/ledger.redb`.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(dir.join("ledger.redb"))?;
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create(dir.join("ledger.redb"))?;
         let store = Self { db };
         if let Some(schema) = store.meta(META_SCHEMA)? {
             let schema = schema.try_into().map(u64::from_be_bytes).unwrap_or(0);
@@ -194,8 +185,7 @@ impl Store {
         let table = self.db.begin_read()?.open_table(BLOCKS)?;
         let Some(rlp) = table.get(number)? else { return Ok(None) };
         let rlp = bytes::Bytes::copy_from_slice(rlp.value());
-        let block = SealedBlock::decode(rlp)
-            .map_err(|_| StoreError::Damaged { what: "block", number })?;
+        let block = SealedBlock::decode(rlp).map_err(|_| StoreError::Damaged { what: "block", number })?;
         Ok(Some(Arc::new(block)))
     }
 
@@ -209,8 +199,7 @@ impl Store {
     pub(crate) fn record(&self, number: u64) -> Result<Option<Record>, StoreError> {
         let table = self.db.begin_read()?.open_table(RECORDS)?;
         let Some(rlp) = table.get(number)? else { return Ok(None) };
-        let record = Record::decode(&mut rlp.value())
-            .map_err(|_| StoreError::Damaged { what: "record", number })?;
+        let record = Record::decode(&mut rlp.value()).map_err(|_| StoreError::Damaged { what: "record", number })?;
         Ok(Some(record))
     }
 
@@ -295,10 +284,7 @@ impl Snapshot {
     }
 
     /// Hands every account row to `visit`, in key order.
-    pub(crate) fn account_rows(
-        &self,
-        mut visit: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn account_rows(&self, mut visit: impl FnMut(&[u8]) -> bool) -> Result<(), StoreError> {
         for row in self.accounts.iter()? {
             let (_, value) = row?;
             if !visit(value.value()) {
@@ -353,10 +339,7 @@ mod tests {
     use crate::block::tests::empty_block;
 
     fn rows(key: &[u8], value: Option<&[u8]>) -> Rows {
-        Rows {
-            accounts: vec![(key.to_vec(), value.map(<[u8]>::to_vec))],
-            ..Rows::default()
-        }
+        Rows { accounts: vec![(key.to_vec(), value.map(<[u8]>::to_vec))], ..Rows::default() }
     }
 
     #[test]
@@ -380,9 +363,8 @@ mod tests {
         {
             let store = Store::open(dir.path()).expect("opens");
             store.create(b"me", &empty_block(0), U256::ZERO, &Rows::default()).expect("creates");
-            let error = store
-                .commit(&empty_block(2), &Record::default(), U256::ZERO, &Rows::default())
-                .expect_err("a gap");
+            let error =
+                store.commit(&empty_block(2), &Record::default(), U256::ZERO, &Rows::default()).expect_err("a gap");
             assert!(matches!(error, StoreError::OutOfOrder { number: 2, head: 0 }));
             store.commit(&empty_block(1), &Record::default(), U256::ZERO, &Rows::default()).expect("follows");
         }

@@ -1,6 +1,6 @@
-//! Foundry's `cast` works against our JSON-RPC as against any other chain.
+//! Foundry's `cast`, ethers and viem work against our JSON-RPC as against any other chain.
 //!
-//! Needs `cast` on PATH, or installed by npm under the folder that GLEAN_PEERS names.
+//! Needs `cast` on PATH, or all three installed by npm under the folder that GLEAN_PEERS names; skips otherwise.
 
 mod common;
 
@@ -13,21 +13,15 @@ use common::*;
 use serde_json::Value;
 
 fn find_cast() -> Option<PathBuf> {
-    let installed = std::env::var_os("GLEAN_PEERS")
-        .map(|peers| Path::new(&peers).join("node_modules/.bin/cast"));
+    let installed = std::env::var_os("GLEAN_PEERS").map(|peers| Path::new(&peers).join("node_modules/.bin/cast"));
     let candidates = installed.into_iter().chain([PathBuf::from("cast")]);
-    candidates
-        .filter(|cast| Command::new(cast).arg("--version").output().is_ok_and(|out| out.status.success()))
-        .next()
+    candidates.filter(|cast| Command::new(cast).arg("--version").output().is_ok_and(|out| out.status.success())).next()
 }
 
 /// Runs cast against `addr`; its standard output.
 fn run(cast: &Path, addr: SocketAddr, args: &[&str]) -> String {
-    let output = Command::new(cast)
-        .args(args)
-        .args(["--rpc-url", &format!("http://{addr}")])
-        .output()
-        .expect("cast starts");
+    let output =
+        Command::new(cast).args(args).args(["--rpc-url", &format!("http://{addr}")]).output().expect("cast starts");
     let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "cast {args:?}: {text}\n{errors}");
@@ -80,6 +74,69 @@ async fn cast_sends_calls_and_reads() {
         run(&["storage", &gusd, "0"]);
     };
     tokio::task::spawn_blocking(work).await.expect("cast and the chain agree");
+    drop(server);
+    chain.close().await;
+}
+
+/// Sends and reads with ethers (which batches) and with viem (which polls filters).
+const SCRIPT: &str = r#"
+import { JsonRpcProvider, Wallet, Contract, parseEther } from "ethers";
+import { createPublicClient, createWalletClient, http, defineChain, parseAbi } from "viem";
+import { privateKeyToAccount } from "viem/accounts";
+const [url, key, to, token] = process.argv.slice(-4);
+const check = (what, ok) => { if (!ok) { console.error("failed: " + what); process.exit(1); } };
+
+const provider = new JsonRpcProvider(url);
+const wallet = new Wallet(key, provider);
+const sent = await (await wallet.sendTransaction({ to, value: parseEther("1") })).wait();
+check("ethers send", sent.status === 1);
+const abi = ["function symbol() view returns (string)", "function approve(address,uint256) returns (bool)", "event Approval(address indexed,address indexed,uint256)"];
+const contract = new Contract(token, abi, wallet);
+const [symbol, balance] = await Promise.all([contract.symbol(), provider.getBalance(to)]);
+check("ethers batch", symbol === "gUSD" && balance === parseEther("1"));
+const approved = await (await contract.approve(to, 5n)).wait();
+check("ethers logs", (await contract.queryFilter("Approval", approved.blockNumber)).length === 1);
+provider.destroy();
+
+const chain = defineChain({ id: 7654, name: "test", nativeCurrency: { name: "GLN", symbol: "GLN", decimals: 18 }, rpcUrls: { default: { http: [url] } } });
+const account = privateKeyToAccount(key);
+const reader = createPublicClient({ chain, transport: http(), pollingInterval: 50 });
+const writer = createWalletClient({ account, chain, transport: http() });
+const filter = await reader.createBlockFilter();
+const hash = await writer.sendTransaction({ to, value: 7n });
+const receipt = await reader.waitForTransactionReceipt({ hash });
+check("viem send", receipt.status === "success");
+check("viem filter", (await reader.getFilterChanges({ filter })).includes(receipt.blockHash));
+const viemAbi = parseAbi(["function transfer(address,uint256) returns (bool)"]);
+const refusal = await reader.simulateContract({ account: to, address: token, abi: viemAbi, functionName: "transfer", args: [account.address, 1n] }).catch((error) => error);
+check("viem revert", /revert/i.test(String(refusal)));
+console.log("both agree");
+process.exit(0);
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ethers_and_viem_send_and_read() {
+    let peers = std::env::var_os("GLEAN_PEERS").map(PathBuf::from);
+    let installed =
+        |peers: &PathBuf| ["ethers", "viem"].iter().all(|name| peers.join("node_modules").join(name).is_dir());
+    let Some(peers) = peers.filter(installed) else {
+        println!("SKIPPED: ethers and viem not found under GLEAN_PEERS (npm i ethers viem)");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let chain = open(dir.path()).expect("opens");
+    let server = chain.serve_http("127.0.0.1:0".parse().expect("an address")).await.expect("listens");
+    let url = format!("http://{}", server.addr());
+    let script = move || {
+        Command::new("node")
+            .current_dir(peers)
+            .args(["--input-type=module", "-e", SCRIPT, "--"])
+            .args([url, hex::encode_prefixed([1u8; 32]), key(9).address().to_string(), common::gusd().to_string()])
+            .output()
+            .expect("node starts")
+    };
+    let output = tokio::task::spawn_blocking(script).await.expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     drop(server);
     chain.close().await;
 }

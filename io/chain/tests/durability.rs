@@ -5,9 +5,12 @@ mod common;
 use std::num::NonZeroU64;
 use std::time::Instant;
 
+use alloy_consensus::TrieAccount;
+use alloy_primitives::U256;
 use common::*;
 use glean_chain::{Chain, OpenError};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sent_transaction_is_final_and_survives_reopening() {
@@ -61,6 +64,75 @@ async fn a_directory_has_one_owner() {
     assert!(error.to_string().contains("hint:"));
     chain.close().await;
     open(dir.path()).expect("free again").close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_belongs_to_one_network_and_one_validator() {
+    let dir = tempfile::tempdir().expect("a directory");
+    open(dir.path()).expect("opens").close().await;
+    let mut other = config(dir.path());
+    other.genesis.fee_bps += 1;
+    assert!(matches!(Chain::open(other).err(), Some(OpenError::OtherGenesis { .. })));
+    let mut other = config(dir.path());
+    other.validator_key = Some(Zeroizing::new([3; 32]));
+    assert!(matches!(Chain::open(other).err(), Some(OpenError::OtherValidator { .. })));
+    let mut bad = config(dir.path());
+    bad.validator_key = Some(Zeroizing::new([0; 32]));
+    assert!(matches!(Chain::open(bad).err(), Some(OpenError::BadKey("validator"))));
+    let mut other = config(dir.path());
+    other.faucet_key = Some(Zeroizing::new([3; 32]));
+    assert!(matches!(Chain::open(other).err(), Some(OpenError::OtherFaucet { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn coins_from_nowhere_stop_the_node() {
+    const ACCOUNTS: redb::TableDefinition<&[u8], &[u8]> = redb::TableDefinition::new("accounts");
+    let dir = tempfile::tempdir().expect("a directory");
+    open(dir.path()).expect("opens").close().await;
+    let db = redb::Database::open(dir.path().join("ledger.redb")).expect("opens");
+    let txn = db.begin_write().expect("begins");
+    let forged = TrieAccount { balance: U256::from(1), ..TrieAccount::default() };
+    let row = alloy_rlp::encode(forged);
+    txn.open_table(ACCOUNTS).expect("opens").insert(&[0x55; 20][..], row.as_slice()).expect("inserts");
+    txn.commit().expect("commits");
+    drop(db);
+    let error = open(dir.path()).err().expect("does not add up");
+    assert!(
+        matches!(&error, OpenError::Supply { found, expected, .. } if *found == expected + U256::from(1)),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_senders_at_once() {
+    const SENDERS: u8 = 5;
+    const EACH: u64 = 200;
+    let dir = tempfile::tempdir().expect("a directory");
+    let chain = open(dir.path()).expect("opens");
+    let rpc = chain.rpc();
+    let raws: Vec<Vec<String>> = (1..=SENDERS)
+        .map(|seed| (0..EACH).map(|nonce| hex_of(&transfer(&key(seed), nonce, key(9).address()))).collect())
+        .collect();
+    let start = Instant::now();
+    let sending = raws.into_iter().map(|raws| {
+        let rpc = rpc.clone();
+        tokio::spawn(async move {
+            let (last, rest) = raws.split_last().expect("not empty");
+            for raw in rest {
+                result(&rpc, "eth_sendRawTransaction", json!([raw])).await;
+            }
+            result(&rpc, "eth_sendRawTransactionSync", json!([last])).await
+        })
+    });
+    for sender in sending.collect::<Vec<_>>() {
+        sender.await.expect("all are final");
+    }
+    let took = start.elapsed();
+    let total = u64::from(SENDERS) * EACH;
+    let received = result(&rpc, "eth_getBalance", json!([key(9).address(), "latest"])).await;
+    assert_eq!(quantity(&received), total);
+    println!("{total} transfers in {} blocks and {} ms", chain.head().number(), took.as_millis());
+    chain.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

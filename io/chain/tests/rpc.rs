@@ -58,7 +58,10 @@ async fn envelopes_good_and_bad() {
     assert_eq!(node.raw("[]").await["error"]["code"], -32600);
     assert_eq!(node.raw("42").await["error"]["code"], -32600);
     assert_eq!(node.raw(r#"{"jsonrpc":"1.0","id":1,"method":"eth_chainId"}"#).await["error"]["code"], -32600);
-    assert_eq!(node.raw(r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":{}}"#).await["error"]["code"], -32602);
+    assert_eq!(
+        node.raw(r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":{}}"#).await["error"]["code"],
+        -32602
+    );
     assert_eq!(node.raw(r#"{"jsonrpc":"2.0","method":"eth_chainId"}"#).await, Value::Null, "a notification");
     assert_eq!(node.raw(vec![b' '; (5 << 20) + 1]).await["error"]["code"], -32600);
     let deep = "[".repeat(100_000);
@@ -138,7 +141,8 @@ async fn the_life_of_a_transaction_as_a_wallet_sees_it() {
     let by_number = result(&rpc, "eth_getBlockByNumber", json!([receipt["blockNumber"], false])).await;
     assert_eq!(by_number["hash"], block["hash"]);
     assert_eq!(by_number["transactions"][0], receipt["transactionHash"]);
-    let by_index = result(&rpc, "eth_getTransactionByBlockNumberAndIndex", json!([receipt["blockNumber"], "0x0"])).await;
+    let by_index =
+        result(&rpc, "eth_getTransactionByBlockNumberAndIndex", json!([receipt["blockNumber"], "0x0"])).await;
     assert_eq!(by_index["hash"], receipt["transactionHash"]);
     let changes = result(&rpc, "eth_getFilterChanges", json!([block_filter])).await;
     assert!(changes.as_array().expect("hashes").contains(&block["hash"]));
@@ -174,14 +178,17 @@ async fn contracts_are_called_estimated_and_proved() {
     let gas = quantity(&result(&rpc, "eth_estimateGas", json!([call(transfer.clone())])).await);
     let list = result(&rpc, "eth_createAccessList", json!([call(transfer.clone())])).await;
     assert_eq!(list["accessList"][0]["address"], json!(token), "{list}");
-    let raw = signed(&key(1), TxEip1559 {
-        chain_id: CHAIN_ID,
-        gas_limit: gas,
-        max_fee_per_gas: 10_000_000_000,
-        to: TxKind::Call(token),
-        input: transfer,
-        ..TxEip1559::default()
-    });
+    let raw = signed(
+        &key(1),
+        TxEip1559 {
+            chain_id: CHAIN_ID,
+            gas_limit: gas,
+            max_fee_per_gas: 10_000_000_000,
+            to: TxKind::Call(token),
+            input: transfer,
+            ..TxEip1559::default()
+        },
+    );
     let receipt = result(&rpc, "eth_sendRawTransactionSync", json!([hex_of(&raw)])).await;
     assert_eq!(receipt["status"], "0x1", "the estimate was enough");
     let logs = result(&rpc, "eth_getLogs", json!([{ "address": token, "fromBlock": "0x1" }])).await;
@@ -192,7 +199,8 @@ async fn contracts_are_called_estimated_and_proved() {
     let before: U256 = serde_json::from_value(result(&rpc, "eth_call", held("0x0")).await).expect("a word");
     assert_eq!((now, before), (U256::from(5), U256::ZERO), "recent states stay readable");
 
-    let pretended = json!([{ "from": from, "to": token }, "latest", { token.to_string(): { "code": "0x60015f5260205ff3" } }]);
+    let pretended =
+        json!([{ "from": from, "to": token }, "latest", { token.to_string(): { "code": "0x60015f5260205ff3" } }]);
     let one: U256 = serde_json::from_value(result(&rpc, "eth_call", pretended).await).expect("a word");
     assert_eq!(one, U256::from(1));
 
@@ -216,7 +224,10 @@ async fn the_faucet_grants_once() {
         let data = dollar::balance_of(newcomer);
         let dollars = result(&rpc, "eth_call", json!([{ "to": gusd(), "data": data }, "latest"])).await;
         let coins = result(&rpc, "eth_getBalance", json!([newcomer, "latest"])).await;
-        (serde_json::from_value::<U256>(dollars).expect("a word"), serde_json::from_value::<U256>(coins).expect("a number"))
+        (
+            serde_json::from_value::<U256>(dollars).expect("a word"),
+            serde_json::from_value::<U256>(coins).expect("a number"),
+        )
     };
     let once = (U256::from(1_000 * COIN), U256::from(10 * COIN));
     assert_eq!(held().await, once);
@@ -257,15 +268,18 @@ async fn gleaner_methods_tell_the_network() {
     };
     let steps = [(gusd(), dollar::approve(domain.channels, deposit)), (domain.channels, channels::open(&open))];
     for (nonce, (to, input)) in (0..).zip(steps) {
-        let raw = signed(&key(1), TxEip1559 {
-            chain_id: CHAIN_ID,
-            nonce,
-            gas_limit: 400_000,
-            max_fee_per_gas: 10_000_000_000,
-            to: TxKind::Call(to),
-            input,
-            ..TxEip1559::default()
-        });
+        let raw = signed(
+            &key(1),
+            TxEip1559 {
+                chain_id: CHAIN_ID,
+                nonce,
+                gas_limit: 400_000,
+                max_fee_per_gas: 10_000_000_000,
+                to: TxKind::Call(to),
+                input,
+                ..TxEip1559::default()
+            },
+        );
         let receipt = result(&rpc, "eth_sendRawTransactionSync", json!([hex_of(&raw)])).await;
         assert_eq!(receipt["status"], "0x1");
     }

@@ -3,9 +3,10 @@
 //! The line holds the genesis block's hash and one node to ask. The joiner computes the genesis block itself from
 //! what that node sends and compares: a wrong or tampered network is refused before anything is signed.
 
-use glean_ledger::Genesis;
+use alloy_primitives::U256;
+use glean_ledger::{Faucet, Genesis};
 use glean_net::{PeerAddr, text};
-use glean_types::{Address, Domain, Hash, decode, encode};
+use glean_types::{Address, Amount, Domain, Hash, decode, encode};
 use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "glean";
@@ -66,6 +67,37 @@ impl std::str::FromStr for JoinLine {
         let line: JoinLine = decode(&text::decode(PREFIX, line, LINE_BYTES_MAX)?, LINE_BYTES_MAX)?;
         line.ledger.check()?;
         Ok(line)
+    }
+}
+
+/// What each newcomer of a private network is given: credits, not money.
+const GIFT_DOLLARS: Amount = Amount::whole(100);
+const GIFT_GLN: u64 = 10;
+/// Gas limit of a block.
+const BLOCK_GAS: u64 = 60_000_000;
+/// In 10^-18 GLN: a channel costs about a millionth of the gift.
+const BASE_FEE: u64 = 1_000_000_000;
+/// Seconds between asking for a channel's closing and taking the rest back.
+const GRACE_S: u64 = 24 * 3600;
+/// The protocol's share of what is settled, in hundredths of a per cent.
+const FEE_BPS: u16 = 500;
+
+/// The first block of a private network: one owner, who also hands out the credits.
+pub fn private_genesis(chain_id: u64, timestamp: u64, owner: Address) -> Genesis {
+    let coin = U256::from(10).pow(U256::from(18));
+    Genesis {
+        chain_id,
+        timestamp,
+        gas_limit: BLOCK_GAS,
+        base_fee_per_gas: BASE_FEE,
+        owner,
+        fee_recipient: owner,
+        fee_bps: FEE_BPS,
+        grace_s: GRACE_S,
+        gln: [(owner, coin * U256::from(1_000_000_000))].into(),
+        dollars: [].into(),
+        minters: [(owner, Amount::whole(1_000_000_000))].into(),
+        faucet: Some(Faucet { account: owner, gln: coin * U256::from(GIFT_GLN), dollars: GIFT_DOLLARS }),
     }
 }
 

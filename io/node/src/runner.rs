@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::brain::Inbox;
-use crate::worker::{RunFile, RunReply, RunRequest, WorkerError, WorkerPool};
+use crate::worker::{RunFile, RunReply, RunRequest, WorkerPool};
 
 /// Tasks that one worker takes at a time: enough to hide the pipe, few enough to share a slice out evenly.
 const CHUNK_TASKS_MAX: usize = 64;
@@ -121,7 +121,7 @@ impl Runner {
         &self,
         job: &Job,
         manifest: &Manifest,
-        files: &[RunFile],
+        files: &Arc<Vec<RunFile>>,
         specs: Vec<TaskSpec>,
     ) -> Vec<Result<TaskResult, NoVerdict>> {
         let _slot = self.slots.acquire().await.expect("never closed");
@@ -135,7 +135,7 @@ impl Runner {
         for (spec, reply) in specs.iter().zip(replies) {
             results.push(match reply {
                 Ok(reply) => self.result(spec.index, reply).await,
-                Err(error) => Err(no_verdict(error)),
+                Err(why) => Err(why),
             });
         }
         results
@@ -145,7 +145,7 @@ impl Runner {
         self.measured.lock().expect("no panic while held").running += chunks;
     }
 
-    fn ended(&self, replies: &[Result<RunReply, WorkerError>], busy_us: u64) {
+    fn ended(&self, replies: &[Result<RunReply, NoVerdict>], busy_us: u64) {
         let mut measured = self.measured.lock().expect("no panic while held");
         measured.running -= 1;
         measured.tasks += replies.len() as u64;
@@ -187,7 +187,7 @@ impl Runner {
             return Ok(());
         }
         let bytes = self.blob(job.program, holders, params::PROGRAM_BYTES_MAX as u64).await?;
-        self.pool.ensure_program(job.program, bytes).await.map_err(no_verdict)
+        self.pool.ensure_program(job.program, bytes).await.map_err(|e| NoVerdict::Unusable(e.to_string()))
     }
 
     async fn manifest(&self, job: &Job, holders: &[PeerAddr]) -> Result<Manifest, NoVerdict> {
@@ -226,13 +226,13 @@ impl Runner {
     }
 }
 
-fn request(job: &Job, manifest: &Manifest, files: &[RunFile], spec: &TaskSpec) -> RunRequest {
+fn request(job: &Job, manifest: &Manifest, files: &Arc<Vec<RunFile>>, spec: &TaskSpec) -> RunRequest {
     let args = std::iter::once(manifest.name.clone()).chain(manifest.args.iter().cloned()).chain(spec.args.iter().cloned());
     RunRequest {
         args: args.collect(),
         env: manifest.env.clone(),
         stdin: spec.stdin.clone(),
-        files: files.to_vec(),
+        files: files.clone(),
         seed: task_seed(job, spec.index),
         clock_ns: GUEST_CLOCK_NS,
         fuel_max: job.fuel_max,
@@ -247,13 +247,6 @@ fn task_seed(job: &Job, index: u32) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("gleaner 2026 task seed");
     hasher.update(&job.seed.0).update(&index.to_le_bytes());
     *hasher.finalize().as_bytes()
-}
-
-fn no_verdict(error: WorkerError) -> NoVerdict {
-    match error {
-        WorkerError::NoVerdict(why) => why,
-        other => NoVerdict::Worker(other.to_string()),
-    }
 }
 
 /// The demo's liar: a plausible wrong answer, signed like any other.

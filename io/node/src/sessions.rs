@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use glean_net::{Net, PeerAddr, Receiver, Sender, Session};
 use glean_protocol::{Input, WorkMsg};
-use glean_types::{NodeId, Output, TaskResult};
+use glean_types::{Hash, NodeId, Output, TaskResult};
 use tokio::sync::mpsc;
 
 use crate::brain::Inbox;
@@ -144,17 +144,25 @@ impl Sessions {
 
     async fn fetch_outputs(&self, peer: NodeId, results: &[TaskResult]) -> Result<(), String> {
         let Some(blobs) = self.net.blobs() else { return Ok(()) };
-        let outputs = results.iter().flat_map(|r| [&r.stdout, &r.stderr].into_iter().chain(r.files.iter().map(|f| &f.1)));
-        for output in outputs {
-            let Output::Blob { hash, len } = output else { continue };
+        for (hash, len) in blobs_of(results) {
             let from = [PeerAddr::of(peer)];
-            let size = blobs.fetch(*hash, &from, self.blob_bytes_max.min(*len), |_| {}).await.map_err(|e| e.to_string())?;
-            if size != *len {
+            let size = blobs.fetch(hash, &from, self.blob_bytes_max.min(len), |_| {}).await.map_err(|e| e.to_string())?;
+            if size != len {
                 return Err(format!("{hash} has {size} bytes, not {len}"));
             }
         }
         Ok(())
     }
+}
+
+/// The outputs that did not travel inside the results.
+fn blobs_of(results: &[TaskResult]) -> Vec<(Hash, u64)> {
+    let outputs = results.iter().flat_map(|r| [&r.stdout, &r.stderr].into_iter().chain(r.files.iter().map(|f| &f.1)));
+    let blob = |output: &Output| match output {
+        Output::Blob { hash, len } => Some((*hash, *len)),
+        Output::Inline(_) => None,
+    };
+    outputs.filter_map(blob).collect()
 }
 
 async fn write_frames(mut sender: Sender, mut queue: mpsc::Receiver<Vec<u8>>) {

@@ -119,10 +119,7 @@ impl App {
 }
 
 /// Runs `work` where it may take milliseconds without holding up votes.
-async fn blocking<T: Send + 'static>(
-    runtime: &Runtime,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+async fn blocking<T: Send + 'static>(runtime: &Runtime, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let task = runtime.child("execute").shared(true);
     task.spawn(|_| async move { work() }).await.ok()
 }
@@ -210,11 +207,7 @@ impl Reporter for App {
 ///
 /// After a failure nothing more is acknowledged: the engine keeps the block and hands it over again at the
 /// next start.
-pub(super) fn write_finals(
-    keeper: &Keeper,
-    mut finals: mpsc::UnboundedReceiver<Final>,
-    height: &watch::Sender<u64>,
-) {
+pub(super) fn write_finals(keeper: &Keeper, mut finals: mpsc::UnboundedReceiver<Final>, height: &watch::Sender<u64>) {
     while let Some((block, ack)) = finals.blocking_recv() {
         if let Err(error) = keeper.finalize(&block) {
             keeper.fail(error.to_string());

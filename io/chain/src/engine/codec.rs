@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use bytes::BufMut;
-use commonware_codec::{
-    Buf, EncodeSize, Error as CodecError, FixedSize, RangeCfg, Read, ReadExt, Write,
-};
+use commonware_codec::{Buf, EncodeSize, Error as CodecError, FixedSize, RangeCfg, Read, ReadExt, Write};
 use commonware_consensus::types::Height;
 use commonware_cryptography::Digestible;
 use commonware_math::algebra::Random;
@@ -150,8 +148,7 @@ impl Read for EngineBlock {
 
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, CodecError> {
         let rlp = bytes::Bytes::read_cfg(buf, &RangeCfg::from(0..=BLOCK_BYTES_MAX))?;
-        let block = SealedBlock::decode(rlp)
-            .map_err(|error| CodecError::Wrapped("block", Box::new(error)))?;
+        let block = SealedBlock::decode(rlp).map_err(|error| CodecError::Wrapped("block", Box::new(error)))?;
         Ok(Self(Arc::new(block)))
     }
 }

@@ -100,13 +100,9 @@ impl Engine {
     /// Starts the engine on its own thread.
     pub(crate) fn start(config: EngineConfig) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::Builder::new()
-            .name("ledger-engine".into())
-            .spawn(move || supervise(&config, &stopped))?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        let thread =
+            std::thread::Builder::new().name("ledger-engine".into()).spawn(move || supervise(&config, &stopped))?;
+        Ok(Self { stop, thread: Some(thread) })
     }
 
     /// Asks the engine to stop and waits until it has.
@@ -180,9 +176,8 @@ fn supervise(config: &EngineConfig, stopped: &watch::Receiver<bool>) {
     let (finals, queue) = mpsc::unbounded_channel();
     let (height, height_seen) = watch::channel(config.keeper.head_number());
     let keeper = config.keeper.clone();
-    let writer = std::thread::Builder::new()
-        .name("ledger-writer".into())
-        .spawn(move || write_finals(&keeper, queue, &height));
+    let writer =
+        std::thread::Builder::new().name("ledger-writer".into()).spawn(move || write_finals(&keeper, queue, &height));
     match writer {
         Ok(writer) => {
             run_sessions(config, stopped, &committee, &finals, &height_seen);
@@ -270,19 +265,11 @@ impl Session {
         Runner::new(runtime).start(|context| self.drive(context, config, stopped))
     }
 
-    async fn drive(
-        &self,
-        context: Runtime,
-        config: &EngineConfig,
-        mut stopped: watch::Receiver<bool>,
-    ) -> End {
+    async fn drive(&self, context: Runtime, config: &EngineConfig, mut stopped: watch::Receiver<bool>) -> End {
         let epocher = FixedEpocher::new(config.epoch_blocks);
         let keeper = config.keeper.clone();
         let head = keeper.head_number();
-        let epoch = epocher
-            .containing(Height::new(head + 1))
-            .expect("every height lies in a fixed epoch")
-            .epoch();
+        let epoch = epocher.containing(Height::new(head + 1)).expect("every height lies in a fixed epoch").epoch();
         let last = epocher.last(epoch).expect("a known epoch has a last block").get();
         let pace = match self.committee.at(epoch).len() {
             1 => self.pace,
@@ -303,9 +290,7 @@ impl Session {
         let floor = keeper
             .block_hash(epocher.first(epoch).map_or(0, |first| first.get().saturating_sub(1)))
             .expect("the block before the current epoch is on disk");
-        let mut engine = self
-            .assemble(&context, epoch, epocher, pace, app, genesis, floor.into())
-            .await;
+        let mut engine = self.assemble(&context, epoch, epocher, pace, app, genesis, floor.into()).await;
 
         let end = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => End::Stopped,
@@ -335,8 +320,7 @@ impl Session {
     ) -> commonware_runtime::Handle<()> {
         let me = self.committee.me();
         let page_cache = CacheRef::new(PAGE_BYTES, PAGE_CACHE_PAGES);
-        let (mut network, mut oracle) =
-            lookup::Network::new(context.child("network"), self.network_config());
+        let (mut network, mut oracle) = lookup::Network::new(context.child("network"), self.network_config());
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let peers: Map<PublicKey, Address> = self
             .committee
@@ -390,12 +374,10 @@ impl Session {
         )
         .await
         .expect("the archive of finalizations opens");
-        let finalized = prunable::Archive::init(
-            context.child("finalized"),
-            archive_config("finalized", &page_cache, ()),
-        )
-        .await
-        .expect("the archive of final blocks opens");
+        let finalized =
+            prunable::Archive::init(context.child("finalized"), archive_config("finalized", &page_cache, ()))
+                .await
+                .expect("the archive of final blocks opens");
         let anchor = Digested::precomputed(codec::EngineBlock(genesis.clone()), genesis.hash().into());
         let (marshal, mailbox, _) = Marshal::init(
             context.child("marshal"),
@@ -467,8 +449,7 @@ impl Session {
     /// the system picks.
     fn network_config(
         &self,
-    ) -> lookup::Config<Cups<Sake<commonware_cryptography::secp256r1::standard::PrivateKey>, ChaCha20Poly1305>>
-    {
+    ) -> lookup::Config<Cups<Sake<commonware_cryptography::secp256r1::standard::PrivateKey>, ChaCha20Poly1305>> {
         let handshake = Cups::new(
             Sake {
                 signer: self.committee.key().clone(),
@@ -512,20 +493,14 @@ async fn mux<S, R>(
     name: &'static str,
     (sender, receiver): (S, R),
     epoch: Epoch,
-) -> (
-    commonware_p2p::utils::mux::SubSender<S>,
-    commonware_p2p::utils::mux::SubReceiver<S::PublicKey>,
-)
+) -> (commonware_p2p::utils::mux::SubSender<S>, commonware_p2p::utils::mux::SubReceiver<S::PublicKey>)
 where
     S: commonware_p2p::Sender,
     R: commonware_p2p::Receiver<PublicKey = S::PublicKey>,
 {
     let (muxer, mut handle): (_, MuxHandle<S>) = Muxer::new(context.child(name), sender, receiver);
     muxer.start();
-    handle
-        .register(epoch.get())
-        .await
-        .expect("a fresh multiplexer has no subchannels")
+    handle.register(epoch.get()).await.expect("a fresh multiplexer has no subchannels")
 }
 
 fn votes_partition(epoch: Epoch) -> String {
@@ -555,4 +530,3 @@ fn archive_config<C>(name: &str, page_cache: &CacheRef, codec_config: C) -> prun
         replay_buffer: IO_BUFFER_BYTES,
     }
 }
-

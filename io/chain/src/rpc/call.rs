@@ -8,8 +8,7 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_rpc_types_eth::state::{AccountOverride as RpcOverride, StateOverride};
 use alloy_rpc_types_eth::{AccessListResult, BlockOverrides, TransactionRequest};
 use glean_ledger::{
-    AccountOverride, CallError, CallOutcome, CallRequest, CallResult, EstimateError, Overrides, call,
-    estimate_gas,
+    AccountOverride, CallError, CallOutcome, CallRequest, CallResult, EstimateError, Overrides, call, estimate_gas,
 };
 
 use super::Shared;
@@ -52,15 +51,13 @@ impl Shared {
         let header = self.header_of(state, pretence.block)?;
         let overrides = overrides(pretence.state)?;
         let request = question(request)?;
-        estimate_gas(state, self.keeper.chain_id(), &header, &request, &overrides).map_err(|error| {
-            match error {
-                EstimateError::Reverted(output) => RpcError::reverted(&output),
-                EstimateError::Halted { reason, gas } if reason == "out of gas" => {
-                    RpcError::refused(format!("gas required exceeds allowance ({gas})"))
-                }
-                EstimateError::Halted { reason, .. } => RpcError::refused(reason),
-                EstimateError::Call(error) => error.into(),
+        estimate_gas(state, self.keeper.chain_id(), &header, &request, &overrides).map_err(|error| match error {
+            EstimateError::Reverted(output) => RpcError::reverted(&output),
+            EstimateError::Halted { reason, gas } if reason == "out of gas" => {
+                RpcError::refused(format!("gas required exceeds allowance ({gas})"))
             }
+            EstimateError::Halted { reason, .. } => RpcError::refused(reason),
+            EstimateError::Call(error) => error.into(),
         })
     }
 
@@ -70,6 +67,7 @@ impl Shared {
         request: TransactionRequest,
     ) -> Result<AccessListResult, RpcError> {
         let question = question(request)?;
+        let beneficiary = self.header_of(state, None)?.beneficiary;
         let result = self.execute(state, &question, Pretence::default())?;
         let error = match &result.outcome {
             CallOutcome::Success => None,
@@ -77,29 +75,20 @@ impl Shared {
             CallOutcome::Halt(reason) => Some(reason.clone()),
         };
         Ok(AccessListResult {
-            access_list: worthwhile(&question, &result.touched),
+            access_list: worthwhile(&question, beneficiary, &result.touched),
             gas_used: U256::from(result.gas_used),
             error,
         })
     }
 
-    fn execute(
-        &self,
-        state: &Snapshot,
-        question: &CallRequest,
-        pretence: Pretence,
-    ) -> Result<CallResult, RpcError> {
+    fn execute(&self, state: &Snapshot, question: &CallRequest, pretence: Pretence) -> Result<CallResult, RpcError> {
         let header = self.header_of(state, pretence.block)?;
         let overrides = overrides(pretence.state)?;
         Ok(call(state, self.keeper.chain_id(), &header, question, &overrides)?)
     }
 
     /// The header a question runs under: that of the state's block, with what the caller pretends.
-    fn header_of(
-        &self,
-        state: &Snapshot,
-        pretended: Option<BlockOverrides>,
-    ) -> Result<Header, RpcError> {
+    fn header_of(&self, state: &Snapshot, pretended: Option<BlockOverrides>) -> Result<Header, RpcError> {
         let block = self.keeper.block(state.number())?;
         let block = block.ok_or_else(|| RpcError::refused("header not found"))?;
         let mut header = block.header().clone();
@@ -126,9 +115,7 @@ impl From<CallError> for RpcError {
 
 fn question(request: TransactionRequest) -> Result<CallRequest, RpcError> {
     if request.max_fee_per_gas.is_some() && request.gas_price.is_some() {
-        return Err(RpcError::invalid_params(
-            "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified",
-        ));
+        return Err(RpcError::invalid_params("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
     }
     let data = request.input.into_input();
     Ok(CallRequest {
@@ -166,17 +153,14 @@ fn account_override(account: RpcOverride) -> Result<AccountOverride, RpcError> {
 }
 
 /// The touched accounts and slots that are not warm anyway.
-fn worthwhile(question: &CallRequest, touched: &BTreeMap<Address, BTreeSet<B256>>) -> AccessList {
+fn worthwhile(question: &CallRequest, beneficiary: Address, touched: &BTreeMap<Address, BTreeSet<B256>>) -> AccessList {
     let warm = |address: &Address| {
-        *address == question.from || Some(*address) == question.to || is_precompile(address)
+        [Some(question.from), question.to, Some(beneficiary)].contains(&Some(*address)) || is_precompile(address)
     };
     let items = touched
         .iter()
         .filter(|(address, slots)| !slots.is_empty() || !warm(address))
-        .map(|(address, slots)| AccessListItem {
-            address: *address,
-            storage_keys: slots.iter().copied().collect(),
-        });
+        .map(|(address, slots)| AccessListItem { address: *address, storage_keys: slots.iter().copied().collect() });
     AccessList(items.collect())
 }
 

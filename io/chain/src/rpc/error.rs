@@ -59,20 +59,14 @@ impl RpcError {
 
     /// A call that reverted, with the revert data.
     pub(crate) fn reverted(output: &Bytes) -> Self {
-        Self {
-            code: 3,
-            message: glean_ledger::revert_text(output),
-            data: Some(Value::String(output.to_string())),
-        }
+        Self { code: 3, message: glean_ledger::revert_text(output), data: Some(Value::String(output.to_string())) }
     }
 
     /// `eth_sendRawTransactionSync` waited in vain (EIP-7966).
     pub(crate) fn not_final_in_time(hash: alloy_primitives::B256, waited_ms: u64) -> Self {
         Self {
             code: 4,
-            message: format!(
-                "the transaction was added to the pool but was not final within {waited_ms} ms"
-            ),
+            message: format!("the transaction was added to the pool but was not final within {waited_ms} ms"),
             data: Some(Value::String(hash.to_string())),
         }
     }

@@ -7,9 +7,7 @@ use alloy_consensus::Transaction as _;
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_eips::{BlockId, BlockNumHash, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
-use alloy_rpc_types_eth::{
-    EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Filter, FilterBlockOption,
-};
+use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Filter, FilterBlockOption};
 use glean_ledger::{Account, AccountProof, State as _, prove_account};
 use serde_json::{Value, json};
 
@@ -82,11 +80,10 @@ impl Shared {
                 json(self.keeper.submit(&params.get::<Bytes>(0)?)?)
             }
             "eth_getTransactionByHash" => self.transaction_by_hash(params),
-            "eth_getTransactionByBlockHashAndIndex"
-            | "eth_getTransactionByBlockNumberAndIndex" => self.transaction_by_index(params),
-            "eth_getTransactionReceipt" => {
-                json(self.tx_receipt(params.get(0)?)?)
+            "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
+                self.transaction_by_index(params)
             }
+            "eth_getTransactionReceipt" => json(self.tx_receipt(params.get(0)?)?),
             "eth_getBlockReceipts" => self.block_receipts(params),
             "eth_getBlockByNumber" | "eth_getBlockByHash" => self.block_view(params),
             "eth_getBlockTransactionCountByHash" | "eth_getBlockTransactionCountByNumber" => {
@@ -170,11 +167,7 @@ impl Shared {
         let id: Option<BlockId> = params.opt(1)?;
         let nonce = account(&*self.view(id)?, address)?.nonce;
         let pending = id == Some(BlockId::pending());
-        json(U64::from(if pending {
-            self.keeper.pool().next_nonce(address, nonce)
-        } else {
-            nonce
-        }))
+        json(U64::from(if pending { self.keeper.pool().next_nonce(address, nonce) } else { nonce }))
     }
 
     fn account_info(&self, params: &Params) -> Answer {
@@ -244,10 +237,7 @@ impl Shared {
     }
 
     /// The tx_receipt of a final transaction.
-    pub(super) fn tx_receipt(
-        &self,
-        hash: B256,
-    ) -> Result<Option<alloy_rpc_types_eth::TransactionReceipt>, RpcError> {
+    pub(super) fn tx_receipt(&self, hash: B256) -> Result<Option<alloy_rpc_types_eth::TransactionReceipt>, RpcError> {
         let Some((number, index)) = self.keeper.store().transaction(&hash)? else {
             return Ok(None);
         };
@@ -323,12 +313,7 @@ impl Shared {
         self.logs_between(filter, from, to.min(head))
     }
 
-    fn logs_between(
-        &self,
-        filter: &Filter,
-        from: u64,
-        to: u64,
-    ) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
+    fn logs_between(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
         if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
             return Err(RpcError::limit(format!("block range too large, limit {LOG_BLOCKS_MAX}")));
         }
@@ -413,9 +398,7 @@ impl Shared {
 
     /// Waiting transactions that could run next, and those behind a gap.
     #[allow(clippy::type_complexity, reason = "two lists of one kind")]
-    fn split_pool(
-        &self,
-    ) -> Result<(Vec<Arc<crate::pool::PooledTx>>, Vec<Arc<crate::pool::PooledTx>>), RpcError> {
+    fn split_pool(&self) -> Result<(Vec<Arc<crate::pool::PooledTx>>, Vec<Arc<crate::pool::PooledTx>>), RpcError> {
         let view = self.view(None)?;
         let mut split = (Vec::new(), Vec::new());
         for tx in self.keeper.pool().all() {
@@ -530,10 +513,7 @@ fn check_filter(filter: &Filter) -> Result<(), RpcError> {
     if values.max(filter.address.len()) > FILTER_VALUES_MAX {
         return Err(RpcError::invalid_params("too many addresses or topics in one filter"));
     }
-    filter
-        .block_option
-        .ensure_valid_block_range()
-        .map_err(|_| RpcError::invalid_params("invalid block range params"))
+    filter.block_option.ensure_valid_block_range().map_err(|_| RpcError::invalid_params("invalid block range params"))
 }
 
 /// Effective tips at the given percentiles of a block's gas.

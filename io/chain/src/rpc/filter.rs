@@ -71,11 +71,7 @@ impl Filters {
     }
 
     /// The filter as it stands; `update` then moves it past what is told now.
-    pub(crate) fn take_turn(
-        &self,
-        id: &U256,
-        update: impl FnOnce(&mut Installed),
-    ) -> Result<Installed, RpcError> {
+    pub(crate) fn take_turn(&self, id: &U256, update: impl FnOnce(&mut Installed)) -> Result<Installed, RpcError> {
         let mut installed = self.lock();
         let filter = installed.get_mut(id).ok_or_else(|| RpcError::refused("filter not found"))?;
         filter.asked_at = Instant::now();

@@ -22,7 +22,9 @@ use super::{REQUEST_BYTES_MAX, RpcHandler};
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// Another address than loopback was asked for.
-    #[error("JSON-RPC over HTTP listens on loopback only, not on {0}\nhint: reach other machines through the node's own network")]
+    #[error(
+        "JSON-RPC over HTTP listens on loopback only, not on {0}\nhint: reach other machines through the node's own network"
+    )]
     NotLoopback(IpAddr),
     /// The address is taken.
     #[error("cannot listen on {addr}: {source}\nhint: choose another port, or 0 for any free one")]

@@ -57,20 +57,12 @@ struct Shared {
 }
 
 impl RpcHandler {
-    pub(crate) fn new(
-        keeper: Arc<Keeper>,
-        faucet_key: Option<Zeroizing<[u8; 32]>>,
-    ) -> Result<Self, OpenError> {
+    pub(crate) fn new(keeper: Arc<Keeper>, faucet_key: Option<Zeroizing<[u8; 32]>>) -> Result<Self, OpenError> {
         let faucet = match (faucet_key, keeper.genesis().faucet) {
             (Some(key), Some(terms)) => Some(Faucet::new(&key, terms)?),
             _ => None,
         };
-        let shared = Shared {
-            keeper,
-            filters: Filters::new(),
-            faucet,
-            heavy: Semaphore::new(HEAVY_MAX),
-        };
+        let shared = Shared { keeper, filters: Filters::new(), faucet, heavy: Semaphore::new(HEAVY_MAX) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -98,10 +90,8 @@ impl RpcHandler {
             return to_bytes(&failure(Value::Null, error));
         }
         if batch.len() > BATCH_MAX {
-            let error = RpcError::invalid_request(format!(
-                "batch too large: {} requests, limit {BATCH_MAX}",
-                batch.len()
-            ));
+            let error =
+                RpcError::invalid_request(format!("batch too large: {} requests, limit {BATCH_MAX}", batch.len()));
             return to_bytes(&failure(Value::Null, error));
         }
         let mut answers = Vec::with_capacity(batch.len());
@@ -223,27 +213,23 @@ struct Params(Vec<Value>);
 impl Params {
     /// A required argument.
     fn get<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
-        self.opt(index)?.ok_or_else(|| {
-            RpcError::invalid_params(format!("missing value for required argument {index}"))
-        })
+        self.opt(index)?.ok_or_else(|| RpcError::invalid_params(format!("missing value for required argument {index}")))
     }
 
     /// An optional argument; null counts as absent.
     fn opt<T: DeserializeOwned>(&self, index: usize) -> Result<Option<T>, RpcError> {
         match self.0.get(index) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => T::deserialize(value).map(Some).map_err(|error| {
-                RpcError::invalid_params(format!("invalid argument {index}: {error}"))
-            }),
+            Some(value) => T::deserialize(value)
+                .map(Some)
+                .map_err(|error| RpcError::invalid_params(format!("invalid argument {index}: {error}"))),
         }
     }
 
     /// Refuses arguments beyond `most`.
     fn at_most(&self, most: usize) -> Result<(), RpcError> {
         if self.0.len() > most {
-            return Err(RpcError::invalid_params(format!(
-                "too many arguments, want at most {most}"
-            )));
+            return Err(RpcError::invalid_params(format!("too many arguments, want at most {most}")));
         }
         Ok(())
     }

@@ -3,9 +3,7 @@
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{ReceiptEnvelope, ReceiptWithBloom, Sealed, Transaction as _, TxReceipt as _};
 use alloy_primitives::{Address, B256, U256};
-use alloy_rpc_types_eth::{
-    Block, BlockTransactions, Header, Log, Transaction as RpcTransaction, TransactionReceipt,
-};
+use alloy_rpc_types_eth::{Block, BlockTransactions, Header, Log, Transaction as RpcTransaction, TransactionReceipt};
 
 use crate::block::{SealedBlock, Transaction};
 use crate::pool::PooledTx;
@@ -20,19 +18,12 @@ pub(crate) fn header(block: &SealedBlock) -> Header {
 /// A block with transaction hashes, or with whole transactions when their senders are given.
 pub(crate) fn block(block: &SealedBlock, senders: Option<&[Address]>) -> Block {
     let transactions = match senders {
-        None => BlockTransactions::Hashes(
-            block.body().transactions.iter().map(|tx| *tx.tx_hash()).collect(),
-        ),
+        None => BlockTransactions::Hashes(block.body().transactions.iter().map(|tx| *tx.tx_hash()).collect()),
         Some(senders) => BlockTransactions::Full(
             (0..).zip(senders).filter_map(|(index, sender)| transaction(block, *sender, index)).collect(),
         ),
     };
-    Block {
-        header: header(block),
-        uncles: Vec::new(),
-        transactions,
-        withdrawals: block.body().withdrawals.clone(),
-    }
+    Block { header: header(block), uncles: Vec::new(), transactions, withdrawals: block.body().withdrawals.clone() }
 }
 
 /// A final transaction; `None` when the block has no such index.

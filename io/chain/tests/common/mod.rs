@@ -70,16 +70,19 @@ pub fn open(dir: &Path) -> Result<Chain, OpenError> {
 
 /// A signed transfer of one wei.
 pub fn transfer(key: &AccountKey, nonce: u64, to: Address) -> Bytes {
-    signed(key, TxEip1559 {
-        chain_id: CHAIN_ID,
-        nonce,
-        gas_limit: 21_000,
-        max_fee_per_gas: 100_000_000_000,
-        max_priority_fee_per_gas: 1_000_000,
-        to: TxKind::Call(to),
-        value: U256::from(1),
-        ..TxEip1559::default()
-    })
+    signed(
+        key,
+        TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 100_000_000_000,
+            max_priority_fee_per_gas: 1_000_000,
+            to: TxKind::Call(to),
+            value: U256::from(1),
+            ..TxEip1559::default()
+        },
+    )
 }
 
 pub fn signed(key: &AccountKey, tx: TxEip1559) -> Bytes {

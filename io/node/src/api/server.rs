@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -74,20 +75,27 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Token and Host. A page in a browser has neither: it cannot read the token, and after DNS rebinding its Host
-/// header still names the foreign site.
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Failure> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let hosts = [format!("127.0.0.1:{}", guard.port), format!("localhost:{}", guard.port), format!("[::1]:{}", guard.port)];
-    if !hosts.iter().any(|host| host == header(HOST)) {
-        return Err(Failure::forbidden("bad_host", "the Host header does not name this machine"));
-    }
-    let given = header(AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
-    // Hashes are compared, so that the time taken tells nothing about the token.
-    if blake3::hash(given.as_bytes()) != blake3::hash(guard.token.as_bytes()) {
-        return Err(Failure::forbidden("bad_token", "missing or wrong token"));
-    }
+    guard.admit(request.headers())?;
     Ok(next.run(request).await)
+}
+
+impl Guard {
+    /// Token and Host. A page in a browser has neither: it cannot read the token, and after DNS rebinding its Host
+    /// header still names the foreign site.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{}", self.port));
+        if !hosts.iter().any(|host| host == header(HOST)) {
+            return Err(Failure::forbidden("bad_host", "the Host header does not name this machine"));
+        }
+        let given = header(AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
+        // Hashes are compared, so that the time taken tells nothing about the token.
+        if blake3::hash(given.as_bytes()) != blake3::hash(self.token.as_bytes()) {
+            return Err(Failure::forbidden("bad_token", "missing or wrong token"));
+        }
+        Ok(())
+    }
 }
 
 async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, Failure> {
@@ -126,4 +134,26 @@ async fn network(State(app): State<Arc<App>>) -> Json<NetworkInfo> {
 async fn stop(State(app): State<Arc<App>>) -> Json<()> {
     app.stop();
     Json(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_page_gets_nowhere() {
+        let guard = Guard { token: "secret".into(), port: 8800 };
+        let headers = |host: &str, token: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+            headers
+        };
+        assert!(guard.admit(&headers("127.0.0.1:8800", "secret")).is_ok());
+        assert!(guard.admit(&headers("localhost:8800", "secret")).is_ok());
+        for (host, token) in [("evil.test:8800", "secret"), ("127.0.0.1:8801", "secret"), ("127.0.0.1:8800", "guess"), ("127.0.0.1:8800", "")] {
+            assert!(guard.admit(&headers(host, token)).is_err(), "{host} {token}");
+        }
+        assert!(guard.admit(&HeaderMap::new()).is_err());
+    }
 }

@@ -1,0 +1,298 @@
+//! Real worker processes, real guests, and guests and workers that mean harm.
+//!
+//! This file has its own `main`, because a worker is the program that starts it, run with `worker` as its
+//! argument: here that program is this test.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use glean_node::worker::{RunFile, RunReply, RunRequest, WorkerConfig, WorkerError, WorkerPool, child_main};
+use glean_protocol::NoVerdict;
+use glean_types::{Hash, Outcome, TrapKind};
+use glean_vm::{ModuleLimits, prepare};
+
+type Reply = Result<RunReply, NoVerdict>;
+type Test = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+
+macro_rules! tests {
+    ($($name:ident)*) => { &[$((stringify!($name), || Box::pin($name()))),*] };
+}
+
+const TESTS: &[Test] = tests! {
+    programs_read_and_write
+    thousands_of_tasks_answer_in_order
+    large_inputs_and_outputs_do_not_lock_up
+    an_endless_loop_costs_only_its_own_task
+    bombs_are_outcomes
+    what_is_no_program_is_refused
+    the_wall_has_no_holes_and_the_attempts_are_real
+    what_is_no_worker_is_found_out
+    a_damaged_cache_heals
+    a_worker_does_not_outlive_its_node
+};
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("worker") => child_main(args.get(2).map(String::as_str)),
+        Some("node-that-dies") => runtime().block_on(node_that_dies(Path::new(&args[2]))),
+        wanted => run_tests(wanted.filter(|word| !word.starts_with('-'))),
+    }
+}
+
+fn run_tests(wanted: Option<&str>) {
+    let chosen = TESTS.iter().filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted)));
+    let mut passed = 0;
+    for (name, test) in chosen {
+        let start = Instant::now();
+        runtime().block_on(test());
+        println!("test {name} ... ok ({} ms)", start.elapsed().as_millis());
+        passed += 1;
+    }
+    println!("\ntest result: ok. {passed} passed; 0 failed");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+macro_rules! guest {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../examples/guests/", $name, ".wasm"))
+    };
+}
+
+/// A pool over a fresh cache.
+struct Bench {
+    dir: tempfile::TempDir,
+    pool: WorkerPool,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::with_exe(&std::env::current_exe().unwrap())
+    }
+
+    fn with_exe(exe: &Path) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = pool(exe, &dir.path().join("cache"));
+        Bench { dir, pool }
+    }
+
+    async fn program(&self, wasm: &[u8]) -> Hash {
+        let program = prepare(wasm, &ModuleLimits::default()).unwrap();
+        self.pool.ensure_program(program.id, program.bytes.into()).await.unwrap();
+        program.id
+    }
+
+    async fn run(&self, wasm: &[u8], requests: Vec<RunRequest>) -> Vec<Reply> {
+        let program = self.program(wasm).await;
+        self.pool.run_batch(program, requests).await
+    }
+
+    async fn run_one(&self, wasm: &[u8], request: RunRequest) -> Reply {
+        self.run(wasm, vec![request]).await.remove(0)
+    }
+}
+
+fn pool(exe: &Path, cache: &Path) -> WorkerPool {
+    WorkerPool::new(WorkerConfig { exe: exe.to_owned(), slots: 2, cache: cache.to_owned() }).unwrap()
+}
+
+fn request(args: &[&str]) -> RunRequest {
+    RunRequest {
+        args: std::iter::once("guest").chain(args.iter().copied()).map(str::to_owned).collect(),
+        env: Vec::new(),
+        stdin: Vec::new(),
+        files: Arc::default(),
+        seed: [7; 32],
+        clock_ns: 1,
+        fuel_max: 10_000_000_000,
+        mem_max: 64 << 20,
+        output_max: 8 << 20,
+        timeout_ms: 60_000,
+    }
+}
+
+fn file(guest: &str, content: &[u8]) -> RunFile {
+    RunFile { guest: guest.to_owned(), hash: Hash::of(content), bytes: content.to_vec().into() }
+}
+
+async fn programs_read_and_write() {
+    let bench = Bench::new();
+    let echo = bench.run_one(guest!("echo"), RunRequest { stdin: b"hello".to_vec(), ..request(&[]) }).await.unwrap();
+    assert_eq!((echo.outcome, echo.stdout.as_slice()), (Outcome::Exit(0), b"hello".as_slice()));
+
+    let files = vec![file("/in/a.txt", b"alpha"), file("/in/deep/b.txt", b"beta")];
+    let tree = bench.run_one(guest!("tree"), RunRequest { files: Arc::new(files), ..request(&[]) }).await.unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    assert!(text.contains("/in/deep/b.txt") && text.ends_with("2 files in 2 folders, 9 bytes\n"), "{text}");
+
+    let written = bench.run_one(guest!("write"), request(&[])).await.unwrap();
+    let names: Vec<&str> = written.files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["/out/deep/er/table.csv", "/out/empty", "/out/hello.txt"]);
+
+    let trap = bench.run_one(guest!("trap"), request(&[])).await.unwrap();
+    assert!(matches!(trap.outcome, Outcome::Trap(TrapKind::Unreachable)), "{:?}", trap.outcome);
+}
+
+async fn thousands_of_tasks_answer_in_order() {
+    const TASKS: usize = 5_000;
+    let bench = Bench::new();
+    let program = bench.program(guest!("echo")).await;
+    let requests = (0..TASKS).map(|n| RunRequest { stdin: n.to_string().into_bytes(), ..request(&[]) }).collect();
+    let start = Instant::now();
+    let replies = bench.pool.run_batch(program, requests).await;
+    println!("     {:.0} tasks/s through one worker", TASKS as f64 / start.elapsed().as_secs_f64());
+    for (n, reply) in replies.into_iter().enumerate() {
+        assert_eq!(reply.unwrap().stdout, n.to_string().into_bytes());
+    }
+}
+
+async fn large_inputs_and_outputs_do_not_lock_up() {
+    let bench = Bench::new();
+    let stdin: Vec<u8> = (0..2_000_000u32).map(|n| n as u8).collect();
+    let requests = vec![RunRequest { stdin: stdin.clone(), ..request(&[]) }; 200];
+    for reply in bench.run(guest!("echo"), requests).await {
+        assert!(reply.unwrap().stdout == stdin);
+    }
+}
+
+async fn an_endless_loop_costs_only_its_own_task() {
+    let bench = Bench::new();
+    let quick = RunRequest { fuel_max: 1_000_000, ..request(&[]) };
+    let endless = RunRequest { fuel_max: u64::MAX / 2, timeout_ms: 100, ..request(&[]) };
+    let replies = bench.run(guest!("spin"), vec![quick.clone(), endless, quick]).await;
+    assert_eq!(replies[1], Err(NoVerdict::Deadline));
+    for place in [0, 2] {
+        let reply = replies[place].as_ref().unwrap();
+        assert_eq!((reply.outcome, reply.fuel), (Outcome::OutOfFuel, 1_000_000));
+    }
+}
+
+async fn bombs_are_outcomes() {
+    let bench = Bench::new();
+    let bomb = bench.run_one(guest!("bomb"), request(&[])).await.unwrap();
+    assert_eq!(bomb.outcome, Outcome::OutOfMemory);
+    let flood = bench.run_one(guest!("flood"), RunRequest { fuel_max: u64::MAX / 2, ..request(&[]) }).await.unwrap();
+    assert_eq!((flood.outcome, flood.stdout.len()), (Outcome::OutputLimit, 8 << 20));
+    let deep = bench.run_one(guest!("recurse"), RunRequest { fuel_max: u64::MAX / 2, ..request(&[]) }).await;
+    // Whichever ends first: the C stack inside the guest's memory (its own doing), or the machine's.
+    let ended = matches!(&deep, Ok(reply) if matches!(reply.outcome, Outcome::Trap(_))) || deep == Err(NoVerdict::StackOverflow);
+    assert!(ended, "{deep:?}");
+}
+
+async fn what_is_no_program_is_refused() {
+    let bench = Bench::new();
+    let nested = format!("(module (func (export \"_start\") {} {}))", "block ".repeat(20_000), "end ".repeat(20_000));
+    let cases: [(&str, Vec<u8>); 4] = [
+        ("nothing", Vec::new()),
+        ("text", b"hello, I am a program".to_vec()),
+        ("deep nesting", wat::parse_str(nested).unwrap()),
+        ("not prepared", guest!("write").to_vec()),
+    ];
+    for (what, wasm) in cases {
+        let id = Hash::of(&wasm);
+        let refused = bench.pool.ensure_program(id, wasm.into()).await;
+        assert!(matches!(&refused, Err(WorkerError::Compile(_))), "{what}: {refused:?}");
+        assert!(!bench.pool.has_program(id));
+    }
+}
+
+async fn the_wall_has_no_holes_and_the_attempts_are_real() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let bench = Bench::new();
+    let report = bench.pool.wall_report().await.unwrap();
+    println!("     wall: {} layers; missing: {:?}", report.on.len(), report.off);
+    assert_eq!(bench.pool.holes().await.unwrap(), Vec::<String>::new());
+    let open = bench.pool.holes_without_wall().await.unwrap();
+    assert_eq!(open.len(), 9, "an attempt that fails without a wall proves nothing: {open:?}");
+}
+
+async fn what_is_no_worker_is_found_out() {
+    if !cfg!(unix) {
+        return;
+    }
+    for exe in ["/usr/bin/true", "/usr/bin/yes", "/usr/bin/cat", "/nonexistent"] {
+        let bench = Bench::with_exe(Path::new(exe));
+        let program = prepare(guest!("noop"), &ModuleLimits::default()).unwrap();
+        assert!(bench.pool.ensure_program(program.id, program.bytes.into()).await.is_err(), "{exe}");
+        let replies = bench.pool.run_batch(program.id, vec![request(&[]); 3]).await;
+        assert!(replies.len() == 3 && replies.iter().all(|reply| matches!(reply, Err(NoVerdict::Worker(_)))), "{exe}");
+    }
+}
+
+async fn a_damaged_cache_heals() {
+    let bench = Bench::new();
+    let program = bench.program(guest!("noop")).await;
+    let entry = std::fs::read_dir(bench.dir.path().join("cache")).unwrap().next().unwrap().unwrap();
+    std::fs::write(entry.path(), b"not machine code").unwrap();
+    let reply = bench.pool.run_batch(program, vec![request(&[])]).await.remove(0);
+    assert!(matches!(reply, Err(NoVerdict::Worker(_))), "{reply:?}");
+    let reply = bench.run_one(guest!("noop"), request(&[])).await.unwrap();
+    assert_eq!(reply.outcome, Outcome::Exit(0));
+}
+
+/// A node in the middle of an endless task.
+async fn node_that_dies(cache: &Path) {
+    let pool = pool(&std::env::current_exe().unwrap(), cache);
+    let program = prepare(guest!("spin"), &ModuleLimits::default()).unwrap();
+    pool.ensure_program(program.id, program.bytes.into()).await.unwrap();
+    println!("running");
+    pool.run_batch(program.id, vec![RunRequest { fuel_max: u64::MAX / 2, timeout_ms: 600_000, ..request(&[]) }]).await;
+}
+
+async fn a_worker_does_not_outlive_its_node() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Command::new(std::env::current_exe().unwrap())
+        .arg("node-that-dies")
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let worker = eventually("it starts a worker that computes", || children(node.id()).into_iter().find(|pid| cpu_ticks(*pid) > 5));
+    node.kill().unwrap();
+    node.wait().unwrap();
+    eventually("its worker ends", || (!is_running(worker)).then_some(()));
+}
+
+/// Asks again until there is an answer; the limit is only there to fail.
+fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The fields of `/proc/PID/stat` after the name.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string())).collect()
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    stat(pid).map_or(0, |fields| fields[11].parse().unwrap_or(0))
+}
+
+fn is_running(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z")
+}
