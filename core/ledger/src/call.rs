@@ -7,6 +7,7 @@ use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
 use revm::context::TxEnv;
 use revm::context_interface::result::{ExecutionResult, HaltReason};
+use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
 use revm::state::EvmState;
 
 use crate::evm::{Evm, EvmError, Purpose};
@@ -16,6 +17,9 @@ use crate::state::{State, StateError};
 
 /// Most gas a question may use, whatever it asks for.
 pub const CALL_GAS_MAX: u64 = 50_000_000;
+
+/// A halt that more gas may cure.
+const OUT_OF_GAS: &str = "out of gas";
 
 /// What is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,10 +99,10 @@ pub enum EstimateError {
     /// The contract says no.
     #[error("{}", revert_text(.0))]
     Reverted(Bytes),
-    /// It fails with any gas that is allowed.
+    /// It cannot be done with the gas that it may ask for and can pay.
     #[error("{reason} (gas limit {gas})")]
     Halted {
-        /// Why.
+        /// Why; `out of gas` when more might do.
         reason: String,
         /// Tried with.
         gas: u64,
@@ -189,7 +193,7 @@ fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult
 /// A halt in geth's words where tools look for them.
 fn halt_text(reason: &HaltReason) -> String {
     match reason {
-        HaltReason::OutOfGas(_) => "out of gas".into(),
+        HaltReason::OutOfGas(_) => OUT_OF_GAS.into(),
         HaltReason::OpcodeNotFound | HaltReason::InvalidFEOpcode => "invalid opcode".into(),
         HaltReason::InvalidJump => "invalid jump destination".into(),
         other => other.to_string(),
@@ -208,8 +212,13 @@ pub fn estimate_gas(
         let request = CallRequest { gas: Some(gas), ..request.clone() };
         call(state, chain_id, header, &request, overrides)
     };
-    let mut high = request.gas.unwrap_or(header.gas_limit).min(header.gas_limit).min(CALL_GAS_MAX);
-    let first = attempt(high)?;
+    let mut high = allowance(state, header, request, overrides)?;
+    let first = match attempt(high) {
+        Err(CallError::Refused(Refusal::IntrinsicGas { .. })) => {
+            return Err(EstimateError::Halted { reason: OUT_OF_GAS.into(), gas: high });
+        }
+        answer => answer?,
+    };
     match first.outcome {
         CallOutcome::Success => {}
         CallOutcome::Revert => return Err(EstimateError::Reverted(first.output)),
@@ -235,6 +244,27 @@ pub fn estimate_gas(
         }
     }
     Ok(high)
+}
+
+/// The most gas that this request may ask for: by its own word, by the rules for transactions, by what it can pay.
+fn allowance(
+    state: &dyn State,
+    header: &Header,
+    request: &CallRequest,
+    overrides: &Overrides,
+) -> Result<u64, CallError> {
+    let by_rule = header.gas_limit.min(TX_GAS_LIMIT_CAP);
+    let gas = request.gas.unwrap_or(by_rule).min(by_rule);
+    if request.gas_price == 0 {
+        return Ok(gas);
+    }
+    let pretended = overrides.get(&request.from).and_then(|account| account.balance);
+    let balance = match pretended {
+        Some(balance) => balance,
+        None => state.account(request.from)?.unwrap_or_default().balance,
+    };
+    let payable = balance.saturating_sub(request.value) / U256::from(request.gas_price);
+    Ok(gas.min(payable.saturating_to()))
 }
 
 /// Too little gas shows as a refusal, a halt or a revert, depending on where it ran out.

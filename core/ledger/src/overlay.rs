@@ -62,13 +62,15 @@ impl<'a> Overlay<'a> {
             for (slot, value) in after.changed_storage_slots() {
                 self.slots.insert((address, *slot), value.present_value);
             }
-            if let Some(code) = after.info.code.as_ref().filter(|_| after.info.code_hash != KECCAK256_EMPTY) {
-                self.keep_code(after.info.code_hash, code)?;
+            let before = self.account(address)?.unwrap_or_default();
+            if let Some(code) = after.info.code.as_ref().filter(|_| after.info.code_hash != before.code_hash) {
+                self.code.insert(after.info.code_hash, code.original_bytes());
             }
-            let storage_root = self.account(address)?.unwrap_or_default().storage_root;
+            let storage_root = before.storage_root;
             let info = &after.info;
             // EIP-161: an empty account is no account.
-            let account = (!after.is_empty()).then(|| Account::new(info.nonce, info.balance, storage_root, info.code_hash));
+            let account = Account::new(info.nonce, info.balance, storage_root, info.code_hash);
+            let account = (!after.is_empty()).then_some(account);
             self.set(address, account);
         }
         Ok(())
@@ -76,12 +78,6 @@ impl<'a> Overlay<'a> {
 
     pub(crate) fn set(&mut self, address: Address, account: Option<Account>) {
         self.accounts.insert(address, account);
-    }
-
-    /// Keeps code that the base does not have yet.
-    fn keep_code(&mut self, hash: B256, code: &Bytecode) -> Result<(), StateError> {
-        self.code.entry(hash).or_insert_with(|| code.original_bytes());
-        Ok(())
     }
 
     /// What differs from the base, without rows that ended where they began.

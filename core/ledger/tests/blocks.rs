@@ -79,12 +79,13 @@ fn a_transfer_moves_the_value_burns_the_base_fee_and_tips_the_keeper() {
     assert_eq!(world.balance(address(KEEPER)), U256::from(21_000 * 1_000));
     assert_eq!(world.balance(address(4)), U256::from(101) * U256::from(GLN));
     assert_eq!(executed.senders, [address(3)]);
+    assert!(executed.changes.code.is_empty());
     assert!(executed.tx_receipts[0].status());
 }
 
 #[test]
 fn refusals_cost_nothing_and_say_what_geth_says() {
-    let world = World::new();
+    let mut world = World::new();
     let cheap = {
         let mut tx = match world.tx(3, 0, address(4), U256::ZERO, Bytes::new()) {
             TxEnvelope::Eip1559(tx) => tx.into_parts().0,
@@ -100,8 +101,9 @@ fn refusals_cost_nothing_and_say_what_geth_says() {
         world.tx(3, 0, address(4), U256::ZERO, Bytes::new()),
         world.tx(3, 0, address(4), U256::ZERO, Bytes::new()),
     ];
-    let built = world.build(&txs);
-    let texts: Vec<_> = built.refused.iter().map(|(_, why)| why.to_string()).collect();
+    // Pushing also verifies: what was refused on the way leaves no trace in the block.
+    let (block, _, refused) = world.push(&txs);
+    let texts: Vec<_> = refused.iter().map(Refusal::to_string).collect();
     let starts = [
         "nonce too high: address 0x",
         "max fee per gas less than block base fee: address 0x",
@@ -112,8 +114,8 @@ fn refusals_cost_nothing_and_say_what_geth_says() {
     for (text, start) in texts.iter().zip(starts) {
         assert!(text.starts_with(start), "{text}");
     }
-    assert_eq!(built.block.body.transactions.len(), 1);
-    let last: Vec<_> = built.refused.iter().map(|(_, why)| why.is_final()).collect();
+    assert_eq!(block.body.transactions, txs[3..4]);
+    let last: Vec<_> = refused.iter().map(Refusal::is_final).collect();
     assert_eq!(last, [false, false, false, true]);
 }
 
@@ -240,6 +242,17 @@ fn coins_destroyed_with_a_contract_are_counted() {
     let burnt = U256::from(block.header.gas_used) * U256::from(block.header.base_fee_per_gas.unwrap());
     assert_eq!(executed.coins_gone, burnt + U256::from(1_000));
     assert_eq!(sum_of_balances(&world.state), world.supply);
+}
+
+/// Code is written once, when it is deployed, and not again with every call.
+#[test]
+fn calls_rewrite_no_code() {
+    let mut world = World::new();
+    let pay = world.tx(3, 0, world.at.dollar, U256::ZERO, dollar::transfer(address(4), Amount::whole(1)));
+    // Init code that returns one zero byte: PUSH1 1, PUSH0, RETURN.
+    let deploy = world.tx(3, 1, TxKind::Create, U256::ZERO, Bytes::from_static(&hex!("60015ff3")));
+    let (_, executed, _) = world.push(&[pay, deploy]);
+    assert_eq!(executed.changes.code.into_values().collect::<Vec<_>>(), [Bytes::from_static(&[0])]);
 }
 
 #[derive(Debug, Clone)]

@@ -140,6 +140,21 @@ fn a_hopeless_request_has_no_estimate() {
     assert!(estimate(&broke).unwrap_err().to_string().starts_with("insufficient funds"));
 }
 
+/// Wallets name a price when they estimate: nobody is refused for not being able to pay for a whole block.
+#[test]
+fn an_estimate_stays_within_what_the_sender_can_pay() {
+    let world = World::new();
+    let estimate = |request: &CallRequest| estimate_gas(&world.state, CHAIN_ID, &world.head, request, &Overrides::new());
+    let transfer = request(&world, Amount::whole(1));
+    // 100 GLN pay for a million gas at this price, and then for twenty thousand.
+    let dear = CallRequest { gas_price: 100_000_000_000_000, ..transfer.clone() };
+    assert_eq!(estimate(&dear), estimate(&transfer));
+    let dearer = estimate(&CallRequest { gas_price: 5_000_000_000_000_000, ..transfer.clone() }).unwrap_err();
+    assert_eq!(dearer.to_string(), "out of gas (gas limit 20000)");
+    let short = estimate(&CallRequest { gas: Some(25_000), ..transfer }).unwrap_err();
+    assert_eq!(short.to_string(), "out of gas (gas limit 25000)");
+}
+
 /// `Error(string)` and panics are told in words, as geth does.
 #[test]
 fn reasons_are_told() {
