@@ -448,6 +448,9 @@ impl World {
                 let is_stopped = matches!(&input, Input::Ran { run, .. } if self.hosts[to].stopped.remove(run));
                 if self.is_alive(to, life) && !is_stopped {
                     self.step(to, input);
+                } else if matches!(input, Input::Submit(_)) {
+                    // A person tries again until the node is there.
+                    self.give(1_000_000, to, input);
                 }
             }
             Happening::Dial { from, life, to } => self.on_dial(from, life, to),

@@ -21,7 +21,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use glean_types::Hash;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, OptLevel, PoolingAllocationConfig, Strategy,
 };
@@ -144,14 +143,6 @@ impl Vm {
         self.ready(module, "loaded")
     }
 
-    /// Under which name a compiled program may be kept: differs for every program, engine version, set of knobs and processor.
-    pub fn cache_key(&self, program: Hash) -> Hash {
-        let mut hasher = KeyHasher(blake3::Hasher::new_derive_key("gleaner 2026 compiled program"));
-        hasher.0.update(program.as_bytes()).update(cost::CLASS.as_bytes());
-        std::hash::Hash::hash(&self.engine.precompile_compatibility_hash(), &mut hasher);
-        Hash(*hasher.0.finalize().as_bytes())
-    }
-
     fn ready(&self, module: wasmtime::Result<wasmtime::Module>, what: &'static str) -> Result<Compiled, CompileError> {
         let pre = module.and_then(|module| self.linker.instantiate_pre(&module));
         pre.map(|pre| Compiled { pre }).map_err(|e| CompileError { what, why: chain(&e) })
@@ -170,19 +161,6 @@ pub(crate) fn chain(error: &wasmtime::Error) -> String {
     error.chain().map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
-/// Feeds what the engine hashes about itself into BLAKE3: the standard hasher may change between releases of Rust.
-struct KeyHasher(blake3::Hasher);
-
-impl std::hash::Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
 fn engine_config(choice: &VmConfig) -> Config {
     let mut config = Config::new();
     features(&mut config);
@@ -195,6 +173,10 @@ fn engine_config(choice: &VmConfig) -> Config {
         .operator_cost(cost::table())
         .epoch_interruption(false)
         .max_wasm_stack(choice.stack_bytes)
+        // Nothing runs asynchronously; the engine only wants this one to be the larger.
+        .async_stack_size(choice.stack_bytes + (1 << 20))
+        // Unused (nothing here is asynchronous), but it must not be smaller.
+        .async_stack_size(choice.stack_bytes + (1 << 20))
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .memory_may_move(false)

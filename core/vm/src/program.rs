@@ -320,3 +320,6 @@ impl<'l> Build<'l> {
 fn is_nullary(ty: &FuncType) -> bool {
     ty.params().is_empty() && ty.results().is_empty()
 }
+
+#[cfg(test)]
+mod tests;

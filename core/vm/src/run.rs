@@ -45,7 +45,7 @@ pub struct Limits {
 pub struct Execution {
     /// How it ended.
     pub outcome: Outcome,
-    /// Fuel used; the whole limit if that is what ended it.
+    /// Fuel used. The whole limit if that is what ended it, or a fault of the guest that the engine cannot count exactly.
     pub fuel: u64,
     /// Standard output.
     pub stdout: Vec<u8>,
@@ -85,8 +85,9 @@ impl Vm {
         store.set_fuel(limits.fuel_max).map_err(|e| NoVerdict::Engine(chain(&e)))?;
         let end = start(&mut store, program);
         let left = store.get_fuel().map_err(|e| NoVerdict::Engine(chain(&e)))?;
+        let is_counted = is_counted(&end);
         let outcome = outcome(end, store.data().limiter.was_refused)?;
-        let fuel = if outcome == Outcome::OutOfFuel { limits.fuel_max } else { limits.fuel_max - left };
+        let fuel = if is_counted { limits.fuel_max - left } else { limits.fuel_max };
         let written = store.into_data().wasi.fs.finish();
         Ok(Execution { outcome, fuel, stdout: written.stdout, stderr: written.stderr, files: written.files })
     }
@@ -96,6 +97,16 @@ fn start(store: &mut Store<State>, program: &Compiled) -> wasmtime::Result<()> {
     let instance = program.pre.instantiate(&mut *store)?;
     store.data_mut().memory = instance.get_memory(&mut *store, "memory");
     instance.get_typed_func::<(), ()>(&mut *store, "_start")?.call(&mut *store, ())
+}
+
+/// Whether the fuel that is left is exact.
+///
+/// Compiled code keeps its count in a register and writes it down where it calls, returns or reaches `unreachable` (which
+/// is how programs abort). A fault in between loses what was burnt since the last such place, which may be hours of a loop
+/// without calls: work that nobody would pay, for an answer of a few bits. So such a fault costs the whole limit.
+fn is_counted(end: &wasmtime::Result<()>) -> bool {
+    let trap = end.as_ref().err().and_then(|error| error.downcast_ref::<Trap>());
+    trap.is_none_or(|trap| *trap == Trap::UnreachableCodeReached)
 }
 
 /// What an end means. A program that was refused memory and then failed, however, is out of memory; one that coped
@@ -186,3 +197,6 @@ impl ResourceLimiter for MemoryLimiter {
         Err(wasmtime::Error::new(HostMemory))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,9 @@ impl Requester {
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
             if self.rels[ix.0 as usize].engaged {
-                slots += u64::from(self.market.get(ix).map_or(0, |machine| machine.slots()));
+                // One that rests, or has just lost work, may not be all that a job depends on.
+                let is_sound = self.is_usable(step, ix) && self.market.get(ix).is_some_and(|m| m.history.lost == 0);
+                slots += if is_sound { u64::from(self.market.get(ix).map_or(0, |machine| machine.slots())) } else { 0 };
                 count += 1;
                 self.prepare(step, ix, count);
             }

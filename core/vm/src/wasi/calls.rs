@@ -426,6 +426,7 @@ fn write_stat(guest: &mut Guest<'_>, stat: &Stat, out: u32) -> Answer {
 }
 
 fn read_all(guest: &mut Guest<'_>, fd: u32, iovs: u32, count: u32, offset: Option<u64>, out: u32) -> Answer {
+    guest.wasi.fs.fd(fd)?;
     let mut total = 0u32;
     for (at, len) in guest.iovs(iovs, count)? {
         let from = match offset {
@@ -443,6 +444,7 @@ fn read_all(guest: &mut Guest<'_>, fd: u32, iovs: u32, count: u32, offset: Optio
 }
 
 fn write_all(guest: &mut Guest<'_>, fd: u32, iovs: u32, count: u32, offset: Option<u64>, out: u32) -> Answer {
+    guest.wasi.fs.fd(fd)?;
     let mut total = 0u32;
     for (at, len) in guest.iovs(iovs, count)? {
         let to = match offset {

@@ -52,6 +52,12 @@ impl Signature {
             && ty.results().iter().all(|ty| *ty == ValType::I32)
             && ty.results().len() == self.results
     }
+
+    #[cfg(test)]
+    pub(crate) fn text(self) -> (String, &'static str) {
+        let params: Vec<&str> = self.params.iter().map(|letter| if *letter == 'i' { "i32" } else { "i64" }).collect();
+        (params.join(" "), if self.results == 1 { "(result i32)" } else { "" })
+    }
 }
 
 /// One table for both the check at the door and the functions behind it, so they cannot differ.
@@ -236,3 +242,6 @@ fn pay(caller: &mut Caller<'_, State>, fuel: u64) -> wasmtime::Result<()> {
     caller.set_fuel(left.saturating_sub(fuel))?;
     if left < fuel { Err(wasmtime::Trap::OutOfFuel.into()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;
