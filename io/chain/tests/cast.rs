@@ -14,8 +14,8 @@ use serde_json::Value;
 
 fn find_cast() -> Option<PathBuf> {
     let installed = std::env::var_os("GLEAN_PEERS").map(|peers| Path::new(&peers).join("node_modules/.bin/cast"));
-    let candidates = installed.into_iter().chain([PathBuf::from("cast")]);
-    candidates.filter(|cast| Command::new(cast).arg("--version").output().is_ok_and(|out| out.status.success())).next()
+    let mut candidates = installed.into_iter().chain([PathBuf::from("cast")]);
+    candidates.find(|cast| Command::new(cast).arg("--version").output().is_ok_and(|out| out.status.success()))
 }
 
 /// Runs cast against `addr`; its standard output.
