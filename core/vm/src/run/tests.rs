@@ -93,7 +93,7 @@ const KERNELS: &[(&str, u64, &str)] = &[
         (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000))))"),
     ("filling", 4412, "(memory.fill (i32.const 0) (i32.const 1) (i32.const 1000)) (memory.copy (i32.const 100) (i32.const 0) (i32.const 800))
         (drop (memory.grow (i32.const 3)))"),
-    ("an abort half way", 4510, "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1)))
+    ("an abort half way", 2006, "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1)))
         (if (i32.eq (local.get $n) (i32.const 500)) (then unreachable)) (br 0))"),
     ("a fault half way", LIMITS.fuel_max, "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1)))
         (if (i32.eq (local.get $n) (i32.const 500)) (then (drop (i32.div_u (i32.const 1) (i32.const 0))))) (br 0))"),
