@@ -82,6 +82,8 @@ pub(crate) struct PayChannel {
     pub voucher: Option<Signed<Voucher>>,
     /// The terms under our signature.
     pub agreement: Option<Signed<Agreement>>,
+    /// The provider's signature on them is in the records.
+    pub is_recorded: bool,
     /// The provider agreed in the session that is up now.
     pub agreed: bool,
     /// Closing or refused: never used again.
@@ -98,6 +100,7 @@ impl PayChannel {
             next_slice: 0,
             voucher: None,
             agreement: None,
+            is_recorded: false,
             agreed: false,
             dead: false,
             funding_since_ms: None,

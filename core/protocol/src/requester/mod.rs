@@ -307,6 +307,7 @@ impl Requester {
                 created_ms: step.now_ms,
             };
             channel.agreement = Some(agreement.sign(&step.me.key, &step.me.domain));
+            channel.is_recorded = false;
         }
         if let Some(agreement) = channel.agreement.clone() {
             step.send(machine.node, WorkMsg::Open(agreement));
@@ -325,7 +326,9 @@ impl Requester {
         channel.agreed = true;
         rel.refused = 0;
         let voucher = channel.voucher;
-        step.record(Record::Agreed { agreement: agreed, ours: true });
+        if !std::mem::replace(&mut channel.is_recorded, true) {
+            step.record(Record::Agreed { agreement: agreed, ours: true });
+        }
         // What was on its way when the last session ended may have been lost: both sides know repeats.
         if let Some(voucher) = voucher {
             step.send(from, WorkMsg::Pay(voucher));

@@ -126,6 +126,7 @@ impl Requester {
         self.market.machines[ix.0 as usize].provider = paper.provider;
         if let Some(channel) = self.rel(ix).channel.as_mut().filter(|channel| channel.id == paper.channel) {
             // Signing is deterministic: this is the very paper that was sent.
+            channel.is_recorded = true;
             channel.agreement = Some(agreement.paper.sign(&step.me.key, &step.me.domain));
         }
     }
