@@ -268,7 +268,6 @@ pub enum ShareCmd {
     Why,
     Stop,
     Set(ShareTermsArgs),
-    Claim,
 }
 
 /// `glean network`.

@@ -127,7 +127,8 @@ impl Canvas {
     }
 
     /// How many pixels have no colour yet.
-    pub fn missing(&self) -> u64 {
+    #[cfg(test)]
+    fn missing(&self) -> u64 {
         self.missing
     }
 

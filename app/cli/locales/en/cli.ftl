@@ -15,7 +15,6 @@ cmd-share = Lend this machine
 cmd-share-why = Say why no work comes
 cmd-share-stop = Stop lending
 cmd-share-set = Change what is lent
-cmd-share-claim = Cash everything earned so far on the ledger
 cmd-machines = List the machines that offer work
 cmd-network = Make or show a network
 cmd-network-init = Make a private network whose ledger this machine keeps
@@ -209,7 +208,6 @@ share-off = this machine is not lending: glean share
 share-quit = q and Enter to stop
 share-stopped = stopped lending
 share-detached = lending in the background: glean status · glean share why · glean share stop
-share-claimed = what was earned is being cashed on the ledger
 
 ## The wallet
 wallet-words = Write these 12 words down. They are the account's only backup and are shown once:

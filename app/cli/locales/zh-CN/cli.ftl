@@ -15,7 +15,6 @@ cmd-share = 出借本机
 cmd-share-why = 说明为何没有任务到来
 cmd-share-stop = 停止出借
 cmd-share-set = 修改出借的内容
-cmd-share-claim = 把已赚得的全部在账本上兑现
 cmd-machines = 列出提供算力的机器
 cmd-network = 建立或查看网络
 cmd-network-init = 建立私有网络，由本机保管账本
@@ -178,7 +177,6 @@ share-off = 本机未出借：glean share
 share-quit = 输入 q 回车停止
 share-stopped = 已停止出借
 share-detached = 正在后台出借：glean status · glean share why · glean share stop
-share-claimed = 所赚正在账本上兑现
 
 ## 钱包
 wallet-words = 请抄下这 12 个词。它们是账户唯一的备份，只显示一次：

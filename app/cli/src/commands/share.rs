@@ -7,7 +7,6 @@ use anyhow::Result;
 use glean_node::api::types::{ShareRequest, ShareStatus, Status};
 use glean_types::Amount;
 use hyper::Method;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Context;
@@ -30,14 +29,6 @@ pub async fn share(context: &Context, args: ShareArgs) -> Result<u8> {
         Some(ShareCmd::Set(terms)) => {
             let status = put(&node, &terms).await?;
             ui.answer(&status, |status| say_terms(ui, status))?;
-            Ok(0)
-        }
-        Some(ShareCmd::Claim) => {
-            let answer: Value = node.post("/claim", &Value::Null).await?;
-            if ui.json {
-                ui.out_json(&answer)?;
-            }
-            ui.done(&text!(ui, "share-claimed"));
             Ok(0)
         }
         None => start(ui, &node, args).await,
