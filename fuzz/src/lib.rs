@@ -5,7 +5,9 @@
 
 use glean_net::{IndexConfig, IndexNode, PeerAddr, validate_offers};
 use glean_protocol::WorkMsg;
-use glean_types::{Address, Amount, Domain, Hash, Manifest, NodeId, Offer, Receipt, Signed, TaskResult, Voucher, decode};
+use glean_types::{
+    Address, Amount, Domain, Hash, Manifest, NodeId, Offer, Receipt, Signed, TaskResult, Voucher, decode,
+};
 
 /// A decoder under attack.
 pub struct Target {
@@ -27,7 +29,11 @@ pub const TARGETS: &[Target] = &[
         covers: &["core/types/src/codec.rs", "core/types/src/papers.rs", "core/types/src/ids.rs"],
         run: papers,
     },
-    Target { name: "text", covers: &["core/types/src/amount.rs", "io/net/src/text.rs", "io/node/src/network.rs"], run: text },
+    Target {
+        name: "text",
+        covers: &["core/types/src/amount.rs", "io/net/src/text.rs", "io/node/src/network.rs"],
+        run: text,
+    },
     Target { name: "work_message", covers: &["core/protocol/src/wire.rs"], run: work_message },
     Target {
         name: "stored",
@@ -42,7 +48,11 @@ pub const TARGETS: &[Target] = &[
         run: stored,
     },
     Target { name: "program", covers: &["core/vm/src/program.rs"], run: program },
-    Target { name: "channel_view", covers: &["core/ledger/src/channels.rs", "core/ledger/src/trie.rs"], run: channel_view },
+    Target {
+        name: "channel_view",
+        covers: &["core/ledger/src/channels.rs", "core/ledger/src/trie.rs"],
+        run: channel_view,
+    },
     Target { name: "index", covers: &["io/net/src/index_node.rs", "io/net/src/address.rs"], run: index },
     Target {
         name: "json",
@@ -80,7 +90,11 @@ fn text(bytes: &[u8]) {
 
 fn work_message(bytes: &[u8]) {
     if let Ok(message) = WorkMsg::from_frame(bytes) {
-        assert_eq!(WorkMsg::from_frame(&message.to_frame()), Ok(message), "what was read can be written and read again");
+        assert_eq!(
+            WorkMsg::from_frame(&message.to_frame()),
+            Ok(message),
+            "what was read can be written and read again"
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use glean_protocol::{ChannelView, Identity, Input, Node, Output, Settings, ShareTerms, Submission};
 use glean_types::{
-    AccountKey, Address, Amount, ChannelId, Class, Domain, Hash, Job, Manifest, NodeId, Outcome, Output as Bytes, Paper,
-    TaskResult, TaskSpec,
+    AccountKey, Address, Amount, ChannelId, Class, Domain, Hash, Job, Manifest, NodeId, Outcome, Output as Bytes,
+    Paper, TaskResult, TaskSpec,
 };
 
 const TASKS: u32 = 100_000;
@@ -126,7 +126,15 @@ fn main() {
     let ran = f64::from(TASKS + job.rechecked);
     for (side, name) in ["requester", "providers"].into_iter().enumerate() {
         let per_task = spent[side].as_secs_f64() * 1e6 / ran;
-        println!("{name}: {per_task:.2} us per task, {} steps, {:.1} tasks per step", steps[side], ran / f64::from(steps[side]));
+        println!(
+            "{name}: {per_task:.2} us per task, {} steps, {:.1} tasks per step",
+            steps[side],
+            ran / f64::from(steps[side])
+        );
     }
-    println!("both: {:.2} us per task, {} re-run as checks", (spent[0] + spent[1]).as_secs_f64() * 1e6 / ran, job.rechecked);
+    println!(
+        "both: {:.2} us per task, {} re-run as checks",
+        (spent[0] + spent[1]).as_secs_f64() * 1e6 / ran,
+        job.rechecked
+    );
 }

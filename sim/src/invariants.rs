@@ -81,14 +81,19 @@ impl Invariants {
             }
             Record::Caught { provider, verdict, receipt } => {
                 assert_ne!(verdict.paper.got, verdict.paper.expected, "4: a verdict without a difference");
-                assert_eq!(verdict.paper.receipt, receipt.paper.digest(&self.domain), "4: a verdict on another receipt");
+                assert_eq!(
+                    verdict.paper.receipt,
+                    receipt.paper.digest(&self.domain),
+                    "4: a verdict on another receipt"
+                );
                 self.caught.insert((me, *provider));
                 self.wrong.insert((receipt.paper.channel, receipt.paper.slice));
             }
             Record::Delivered(receipt) => {
                 let sold = self.sold.entry(receipt.paper.channel).or_default();
                 // After a crash the same slice is delivered once more: the same work at the same price.
-                let before: Amount = sold.delivered.iter().filter(|(n, _)| **n != receipt.paper.slice).map(|(_, p)| *p).sum();
+                let before: Amount =
+                    sold.delivered.iter().filter(|(n, _)| **n != receipt.paper.slice).map(|(_, p)| *p).sum();
                 assert!(before <= sold.earned, "2: a second slice is delivered while one is unpaid");
                 let again = sold.delivered.insert(receipt.paper.slice, receipt.paper.price);
                 assert!(again.is_none_or(|price| price == receipt.paper.price), "6: one slice, two prices");

@@ -112,7 +112,8 @@ impl Ledger {
         let signature = alloy_primitives::Signature::from_bytes_and_parity(&signature.0[..64], parity);
         let tx = TxEnvelope::from(tx.into_signed(signature));
         let timestamp = self.head.timestamp + 1;
-        let proposal = Proposal { chain_id: CHAIN_ID, timestamp, beneficiary: self.owner.address(), bytes_max: 1 << 20 };
+        let proposal =
+            Proposal { chain_id: CHAIN_ID, timestamp, beneficiary: self.owner.address(), bytes_max: 1 << 20 };
         let built = build_block(&self.state, &self.head, &proposal, [(&tx, sender)]).expect("a sound block builds");
         let hash = built.block.header.hash_slow();
         self.state.apply(built.block.header.number, hash, &built.executed.changes);

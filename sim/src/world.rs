@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use glean_protocol::{Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission};
+use glean_protocol::{
+    Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission,
+};
 use glean_types::{
-    AccountKey, Amount, ChannelId, Class, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed,
-    TaskResult, TaskSpec, encode,
+    AccountKey, Amount, ChannelId, Class, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed, TaskResult,
+    TaskSpec, encode,
 };
 
 use crate::guest::Guest;
@@ -34,14 +36,35 @@ type HostIx = usize;
 #[derive(Debug)]
 enum Happening {
     Tick(HostIx),
-    Input { to: HostIx, life: u32, input: Input },
+    Input {
+        to: HostIx,
+        life: u32,
+        input: Input,
+    },
     /// A session is being set up.
-    Dial { from: HostIx, life: u32, to: NodeId },
+    Dial {
+        from: HostIx,
+        life: u32,
+        to: NodeId,
+    },
     /// A message in a session; lost if that has ended.
-    Message { from: HostIx, to: HostIx, session: u64, message: glean_protocol::WorkMsg },
+    Message {
+        from: HostIx,
+        to: HostIx,
+        session: u64,
+        message: glean_protocol::WorkMsg,
+    },
     /// A session has ended, and now this end notices.
-    Gone { at: HostIx, life: u32, peer: NodeId },
-    Pay { from: HostIx, life: u32, output: Output },
+    Gone {
+        at: HostIx,
+        life: u32,
+        peer: NodeId,
+    },
+    Pay {
+        from: HostIx,
+        life: u32,
+        output: Output,
+    },
     Crash(HostIx),
     Restart(HostIx),
 }
@@ -265,7 +288,13 @@ impl World {
     pub fn run(&mut self) {
         self.start_churn();
         while !self.is_done() {
-            assert!(self.now_us < END_US, "seed {}: the world stalls: {:?}\n{}", self.seed, self.job_views(), self.last_news());
+            assert!(
+                self.now_us < END_US,
+                "seed {}: the world stalls: {:?}\n{}",
+                self.seed,
+                self.job_views(),
+                self.last_news()
+            );
             assert!(self.advance(), "seed {}: nothing happens any more: {:?}", self.seed, self.job_views());
         }
         self.churn = None;
@@ -347,7 +376,9 @@ impl World {
                 Record::Accepted { job: id, result, provider, .. } if *id == job => {
                     last.insert(result.index, (*provider, result));
                 }
-                Record::Submitted(submission) if submission.job.paper.id() == job => paper = Some(&submission.job.paper),
+                Record::Submitted(submission) if submission.job.paper.id() == job => {
+                    paper = Some(&submission.job.paper)
+                }
                 _ => {}
             }
         }
@@ -362,7 +393,8 @@ impl World {
     pub fn is_caught_before_end(&self, job: JobId, n: usize) -> bool {
         let node = self.provider(n);
         let ended = self.news().position(|event| matches!(event, Event::JobEnded { job: id, .. } if *id == job));
-        let caught = self.news().position(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == node));
+        let caught =
+            self.news().position(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == node));
         matches!((caught, ended), (Some(caught), Some(ended)) if caught < ended)
     }
 
@@ -374,7 +406,10 @@ impl World {
     /// Whether the requester holds a verdict against provider `n`.
     pub fn is_caught(&self, n: usize) -> bool {
         let node = self.provider(n);
-        self.hosts[0].journal.iter().any(|record| matches!(record, Record::Caught { provider, .. } if *provider == node))
+        self.hosts[0]
+            .journal
+            .iter()
+            .any(|record| matches!(record, Record::Caught { provider, .. } if *provider == node))
     }
 
     /// What provider `n` has in its account.
@@ -700,7 +735,8 @@ impl World {
         host.stopped.clear();
         host.next_tick_us = None;
         host.slots_us.iter_mut().for_each(|slot| *slot = 0);
-        let peers: Vec<HostIx> = self.sessions.keys().filter(|(a, b)| *a == at || *b == at).map(|(a, b)| a + b - at).collect();
+        let peers: Vec<HostIx> =
+            self.sessions.keys().filter(|(a, b)| *a == at || *b == at).map(|(a, b)| a + b - at).collect();
         for peer in peers {
             self.end_session(at, peer);
         }

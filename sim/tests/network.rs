@@ -23,7 +23,8 @@ fn three_machines_finish_a_job_and_are_paid_what_was_promised() {
 #[test]
 fn the_same_seed_is_the_same_world() {
     let trace = |seed| {
-        let mut world = World::new(seed).providers(12).link(Link::rough()).churn(2_000, 3_000).villain(3, Liar::one_in(3));
+        let mut world =
+            World::new(seed).providers(12).link(Link::rough()).churn(2_000, 3_000).villain(3, Liar::one_in(3));
         world.submit(300, "2");
         world.run();
         world.trace()
@@ -36,7 +37,8 @@ fn the_same_seed_is_the_same_world() {
 #[test]
 fn two_hundred_machines_with_churn_and_a_liar_finish_every_task() {
     for seed in seeds([1, 2]) {
-        let mut world = World::new(seed).providers(200).link(Link::rough()).churn(300, 4_000).villain(5, Liar::one_in(2));
+        let mut world =
+            World::new(seed).providers(200).link(Link::rough()).churn(300, 4_000).villain(5, Liar::one_in(2));
         let job = world.submit(4_000, "20");
         world.run();
         assert_eq!(world.right_answers(job), 4_000, "seed {seed}: {:?}", world.view(job));
@@ -62,8 +64,12 @@ fn a_liar_is_caught_named_and_not_paid_for_the_slice_it_was_caught_on() {
         world.run();
         assert_eq!(world.right_answers(job), 400, "seed {seed}");
         let liar = world.provider(0);
-        let caught = world.news().find(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == liar));
-        assert!(matches!(caught, Some(Event::LiarCaught { unpaid, .. }) if *unpaid > Amount::ZERO), "seed {seed}: {caught:?}");
+        let caught =
+            world.news().find(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == liar));
+        assert!(
+            matches!(caught, Some(Event::LiarCaught { unpaid, .. }) if *unpaid > Amount::ZERO),
+            "seed {seed}: {caught:?}"
+        );
     }
 }
 
@@ -164,7 +170,13 @@ fn checking_costs_at_most_ten_percent_and_half_of_that_once_clean() {
     world.run();
     let view = world.view(last);
     let clean = (view.tasks + view.rechecked) * 10_000 / view.tasks;
-    println!("overhead of checking, 10,000 tasks on 20 machines: {}.{:04}x first job, {}.{:04}x once clean", new / 10_000, new % 10_000, clean / 10_000, clean % 10_000);
+    println!(
+        "overhead of checking, 10,000 tasks on 20 machines: {}.{:04}x first job, {}.{:04}x once clean",
+        new / 10_000,
+        new % 10_000,
+        clean / 10_000,
+        clean % 10_000
+    );
     assert!(new <= 11_000, "{new}");
     assert!(clean <= 10_550, "{clean}");
 }
@@ -195,4 +207,16 @@ fn no_order_of_messages_and_crashes_breaks_an_invariant() {
             }
         }
     }
+}
+
+/// Long tasks on few machines: a check is another machine's second run, and ours only when that fails.
+#[test]
+fn long_tasks_are_not_run_a_third_time() {
+    let guest = Guest { fuel_min: 8_000_000_000, fuel_max: 9_000_000_000, ..Guest::default() };
+    let mut world = World::new(11).providers(4).guest(guest);
+    let job = world.submit(100, "5");
+    world.run();
+    let view = world.view(job);
+    assert_eq!(world.right_answers(job), 100);
+    assert!(view.rechecked <= 40, "{view:?}");
 }

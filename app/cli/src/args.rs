@@ -496,7 +496,8 @@ mod tests {
 
     #[test]
     fn run_reads_as_docker_and_array_jobs_do() {
-        let args = run("glean run a.wasm --array 1-9 --input ./d:/in -e K=V=W --mem 2GiB --timeout 30s --max 1.5 -- -x {}");
+        let args =
+            run("glean run a.wasm --array 1-9 --input ./d:/in -e K=V=W --mem 2GiB --timeout 30s --max 1.5 -- -x {}");
         assert_eq!(args.job.array, Some((1, 9)));
         assert_eq!(args.job.inputs, [("./d".into(), "/in".into())]);
         assert_eq!(args.job.env, [("K".into(), "V=W".into())]);

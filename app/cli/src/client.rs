@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use glean_node::api::types::{ApiError, ApiFile, Status};
+use glean_node::api::types::{ApiError, ApiFile, NetworkInfo};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, StatusCode};
@@ -47,7 +47,8 @@ impl Client {
         let file: ApiFile = serde_json::from_slice(&file).ok()?;
         let addr = file.url.strip_prefix("http://")?.trim_end_matches('/').parse().ok()?;
         let client = Client { addr, token: file.token, pid: file.pid };
-        let hello = tokio::time::timeout(HELLO_TIME_MAX, client.get::<Status>("/status"));
+        // A question that the node answers by itself: others wait for a ledger that may be far.
+        let hello = tokio::time::timeout(HELLO_TIME_MAX, client.get::<NetworkInfo>("/network"));
         matches!(hello.await, Ok(Ok(_))).then_some(client)
     }
 

@@ -163,7 +163,8 @@ mod tests {
             assert!(code.contains(&format!("\"{key}\"")), "nobody uses `{key}`");
         }
         let tight: String = code.split_whitespace().collect();
-        for (spot, start) in [("text!(ui,\"", ""), ("text!(self,\"", ""), (".tell(\"", ""), ("Fail::new(\"", "error-")] {
+        for (spot, start) in [("text!(ui,\"", ""), ("text!(self,\"", ""), (".tell(\"", ""), ("Fail::new(\"", "error-")]
+        {
             for rest in tight.split(spot).skip(1) {
                 let key = format!("{start}{}", rest.split('"').next().unwrap()).replace('_', "-");
                 assert!(known.contains_key(&key), "`{key}` is in no message file");

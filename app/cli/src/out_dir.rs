@@ -166,9 +166,8 @@ mod tests {
 
     #[test]
     fn no_guest_name_leaves_the_folder() {
-        let nasty = [
-            "/out/../../etc/passwd", "../x", "/", "", "..", "/out/", "C:\\x", "a\0b", "/out/a/../../b", "\u{1b}[2J",
-        ];
+        let nasty =
+            ["/out/../../etc/passwd", "../x", "/", "", "..", "/out/", "C:\\x", "a\0b", "/out/a/../../b", "\u{1b}[2J"];
         for name in nasty {
             let safe = harmless(name);
             let path = Path::new(&safe);

@@ -252,7 +252,8 @@ impl<'a> Check<'a> {
             self.signed(verdict, bundle.job.paper.requester, &name);
             self.signed(receipt, receipt.paper.provider, &receipt_name(&receipt.paper));
             let judged = bundle.slices.iter().find(|slice| slice.receipt.paper == receipt.paper);
-            let committed = judged.is_none_or(|slice| slice.leaves.contains(&(verdict.paper.index, Hash(verdict.paper.got.0))));
+            let committed =
+                judged.is_none_or(|slice| slice.leaves.contains(&(verdict.paper.index, Hash(verdict.paper.got.0))));
             let fits = verdict.paper.receipt == digest && verdict.paper.got != verdict.paper.expected && committed;
             self.must(fits, &name, Fault::Verdict);
             self.must(judged.is_none_or(|slice| slice.paid.is_none()), &name, Fault::PaidLiar);
@@ -404,7 +405,16 @@ pub(crate) mod tests {
         (|b| b.domain.chain_id = 1, Fault::Signature, "job"),
         (|b| b.manifest.args.push("x".into()), Fault::Manifest, "job"),
         (|b| b.agreements[0].paper.price_per_gfuel = Amount::whole(2), Fault::Signature, "agreement"),
-        (|b| b.agreements[0] = { let a = Agreement { requester: key(9).address(), ..agreement(2) }; a.sign(&key(2), &domain()) }, Fault::Requester, "agreement"),
+        (
+            |b| {
+                b.agreements[0] = {
+                    let a = Agreement { requester: key(9).address(), ..agreement(2) };
+                    a.sign(&key(2), &domain())
+                }
+            },
+            Fault::Requester,
+            "agreement",
+        ),
         (|b| b.agreements.clear(), Fault::Agreement, "receipt"),
         (|b| b.slices[0].provider = NodeId([9; 32]), Fault::Agreement, "receipt"),
         (|b| b.slices[0].receipt.paper.price = Amount::ZERO, Fault::Signature, "receipt"),
@@ -425,10 +435,35 @@ pub(crate) mod tests {
         (|b| b.slices[1].paid = Some(Amount::whole(4)), Fault::Voucher, "receipt"),
         (|b| b.slices[2].paid = Some(b.slices[2].receipt.paper.price), Fault::PaidLiar, "verdict"),
         (|b| b.verdicts[0].0.paper.index = 6, Fault::Signature, "verdict"),
-        (|b| { let mut v = b.verdicts[0].0.paper.clone(); v.got = B256::ZERO; b.verdicts[0].0 = v.sign(&key(1), &domain()) }, Fault::Verdict, "verdict"),
-        (|b| { let mut v = b.verdicts[0].0.paper.clone(); v.expected = v.got; b.verdicts[0].0 = v.sign(&key(1), &domain()) }, Fault::Verdict, "verdict"),
+        (
+            |b| {
+                let mut v = b.verdicts[0].0.paper.clone();
+                v.got = B256::ZERO;
+                b.verdicts[0].0 = v.sign(&key(1), &domain())
+            },
+            Fault::Verdict,
+            "verdict",
+        ),
+        (
+            |b| {
+                let mut v = b.verdicts[0].0.paper.clone();
+                v.expected = v.got;
+                b.verdicts[0].0 = v.sign(&key(1), &domain())
+            },
+            Fault::Verdict,
+            "verdict",
+        ),
         (|b| b.verdicts[0].1.paper.fuel += 1, Fault::Verdict, "verdict"),
-        (|b| b.job = { let j = Job { budget: Amount::ZERO, ..b.job.paper.clone() }; j.sign(&key(1), &domain()) }, Fault::Budget, "job"),
+        (
+            |b| {
+                b.job = {
+                    let j = Job { budget: Amount::ZERO, ..b.job.paper.clone() };
+                    j.sign(&key(1), &domain())
+                }
+            },
+            Fault::Budget,
+            "job",
+        ),
     ];
 
     #[test]

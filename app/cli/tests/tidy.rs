@@ -44,7 +44,9 @@ fn named_paths(text: &str) -> Vec<String> {
 #[test]
 fn every_path_that_the_documents_name_exists() {
     let mut checked = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "GLOSSARY.md", "examples/README.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "GLOSSARY.md", "examples/README.md"]
+    {
         for path in named_paths(&read(&root().join(document))) {
             assert!(root().join(&path).exists(), "{document} names {path}, which does not exist");
             checked += 1;
@@ -71,7 +73,8 @@ fn arrows_only_go_down() {
     let floors: BTreeMap<&str, u32> = FLOORS.into();
     for manifest in files("Cargo.toml") {
         let text = read(&manifest);
-        let Some(name) = text.lines().find_map(|line| line.strip_prefix("name = \"")).map(|rest| rest.trim_end_matches('"'))
+        let Some(name) =
+            text.lines().find_map(|line| line.strip_prefix("name = \"")).map(|rest| rest.trim_end_matches('"'))
         else {
             continue;
         };
@@ -122,7 +125,10 @@ fn every_decoder_has_a_fuzz_target() {
     let targets = read(&root().join("fuzz/src/lib.rs"));
     for file in files(".rs") {
         let path = file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
-        if !(path.starts_with("core/") || path.starts_with("io/")) || path.contains("/tests") || path.contains("/benches") {
+        if !(path.starts_with("core/") || path.starts_with("io/"))
+            || path.contains("/tests")
+            || path.contains("/benches")
+        {
             continue;
         }
         let text = read(&file);

@@ -74,10 +74,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it can never be in any block that follows.
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Refusal::NonceTooLow { .. } | Refusal::IntrinsicGas { .. } | Refusal::Blob | Refusal::Other(_)
-        )
+        matches!(self, Refusal::NonceTooLow { .. } | Refusal::IntrinsicGas { .. } | Refusal::Blob | Refusal::Other(_))
     }
 
     pub(crate) fn from_evm(error: InvalidTransaction, sender: Address, max_fee: u128, base_fee: u64) -> Refusal {

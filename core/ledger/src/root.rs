@@ -69,7 +69,12 @@ pub struct SlotProof {
 }
 
 /// Proves an account and some of its slots against `root`, the state root of the block that `state` is after.
-pub fn prove_account(state: &dyn State, root: B256, address: Address, slots: &[U256]) -> Result<AccountProof, StateError> {
+pub fn prove_account(
+    state: &dyn State,
+    root: B256,
+    address: Address,
+    slots: &[U256],
+) -> Result<AccountProof, StateError> {
     let hash = keccak256(address);
     let account = state.account(address)?.unwrap_or_default();
     let prove_slot = |slot: &U256| -> Result<SlotProof, StateError> {

@@ -66,9 +66,20 @@ enum Node {
     Empty,
     /// Not loaded.
     Ref(RlpNode),
-    Leaf { path: Nibbles, value: Vec<u8>, clean: Option<RlpNode> },
-    Extension { path: Nibbles, child: Box<Node>, clean: Option<RlpNode> },
-    Branch { children: Box<[Node; 16]>, clean: Option<RlpNode> },
+    Leaf {
+        path: Nibbles,
+        value: Vec<u8>,
+        clean: Option<RlpNode>,
+    },
+    Extension {
+        path: Nibbles,
+        child: Box<Node>,
+        clean: Option<RlpNode>,
+    },
+    Branch {
+        children: Box<[Node; 16]>,
+        clean: Option<RlpNode>,
+    },
 }
 
 impl Node {
@@ -81,9 +92,7 @@ impl Node {
         match child {
             child if path.is_empty() => child,
             Node::Leaf { path: rest, value, .. } => Node::leaf(path.join(&rest), value),
-            Node::Extension { path: rest, child, .. } => {
-                Node::Extension { path: path.join(&rest), child, clean: None }
-            }
+            Node::Extension { path: rest, child, .. } => Node::Extension { path: path.join(&rest), child, clean: None },
             child => Node::Extension { path, child: Box::new(child), clean: None },
         }
     }
@@ -194,7 +203,9 @@ impl<'a> Trie<'a> {
             }
             Node::Extension { path, child, mut clean } if key.starts_with(&path) => {
                 match self.remove(*child, at.join(&path), key.slice(path.len()..))? {
-                    Removal::Absent(child) => Ok(Removal::Absent(Node::Extension { path, child: Box::new(child), clean })),
+                    Removal::Absent(child) => {
+                        Ok(Removal::Absent(Node::Extension { path, child: Box::new(child), clean }))
+                    }
                     Removal::Done(child) => {
                         self.spoil(at, &mut clean);
                         Ok(Removal::Done(Node::extension(path, child)))

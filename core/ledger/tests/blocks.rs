@@ -1,5 +1,7 @@
 //! Blocks: built ones verify, changed ones do not, money only burns, roots are those by the book.
 
+#![allow(clippy::unwrap_used, reason = "a test helper that fails, fails the test")]
+
 mod common;
 
 use alloy_consensus::{Block, Header, TxEnvelope};
@@ -157,7 +159,8 @@ fn a_changed_block_is_refused_by_the_name_of_the_field() {
         ("(one that must be empty)", |b| b.header.requests_hash = None),
         ("(one that must be empty)", |b| b.header.difficulty = U256::from(1)),
     ];
-    let verify = |block: &Block<TxEnvelope>| verify_block(&world.state, CHAIN_ID, &world.head, block, &executed.senders);
+    let verify =
+        |block: &Block<TxEnvelope>| verify_block(&world.state, CHAIN_ID, &world.head, block, &executed.senders);
     assert_eq!(verify(&block), Ok(executed.clone()));
     for (name, change) in changes {
         let mut other = block.clone();
@@ -167,7 +170,10 @@ fn a_changed_block_is_refused_by_the_name_of_the_field() {
     let early = Header { timestamp: world.head.timestamp - 1, ..block.header.clone() };
     let early = verify(&Block { header: early, body: block.body.clone() });
     assert!(matches!(early, Err(VerifyError::Build(BuildError::Timestamp { .. }))));
-    let twice = Block { header: block.header.clone(), body: body(&[block.body.transactions[0].clone(), block.body.transactions[0].clone()]) };
+    let twice = Block {
+        header: block.header.clone(),
+        body: body(&[block.body.transactions[0].clone(), block.body.transactions[0].clone()]),
+    };
     let senders = [address(3), address(3)];
     let twice = verify_block(&world.state, CHAIN_ID, &world.head, &twice, &senders);
     assert!(matches!(twice, Err(VerifyError::Transaction { index: 1, refusal: Refusal::NonceTooLow { .. } })));
@@ -280,7 +286,9 @@ impl Step {
     fn tx(&self, world: &World, sent: &mut std::collections::BTreeMap<u8, u64>) -> TxEnvelope {
         use alloy_sol_types::SolCall;
         let (from, to, value, data) = match *self {
-            Step::Send { from, to, units } => (from, Address::left_padding_from(&[to]), U256::from(units), Bytes::new()),
+            Step::Send { from, to, units } => {
+                (from, Address::left_padding_from(&[to]), U256::from(units), Bytes::new())
+            }
             Step::Dollars { from, to, amount } => {
                 let to = Address::left_padding_from(&[to.max(1)]);
                 (from, world.at.dollar, U256::ZERO, dollar::transfer(to, amount))
@@ -291,10 +299,8 @@ impl Step {
                 (from, world.at.gln, U256::ZERO, data.into())
             }
             Step::Register { from, machine } => {
-                let call = contracts::Machines::registerCall {
-                    nodeKey: B256::repeat_byte(machine),
-                    operator: address(from),
-                };
+                let call =
+                    contracts::Machines::registerCall { nodeKey: B256::repeat_byte(machine), operator: address(from) };
                 let data = call.abi_encode();
                 (from, world.at.machines, U256::ZERO, data.into())
             }

@@ -1,5 +1,7 @@
 //! The Channels contract against a small model of it, and the papers it reads against the ones we sign.
 
+#![allow(clippy::unwrap_used, reason = "a test helper that fails, fails the test")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +21,25 @@ fn world() -> World {
     if let Ok(path) = std::env::var("MUTANT") {
         use alloy_sol_types::SolConstructor;
         let code = alloy_primitives::hex::decode(std::fs::read_to_string(path).unwrap()).unwrap();
-        let args = contracts::Channels::constructorCall { owner: address(OWNER), feeRecipient_: address(TREASURY), feeBps_: 500, graceS: GRACE_S }.abi_encode();
+        let args = contracts::Channels::constructorCall {
+            owner: address(OWNER),
+            feeRecipient_: address(TREASURY),
+            feeBps_: 500,
+            graceS: GRACE_S,
+        }
+        .abi_encode();
         let nonce = world.nonce(OWNER);
-        let tx = alloy_consensus::TxEip1559 { chain_id: CHAIN_ID, nonce, gas_limit: 16_000_000, max_fee_per_gas: 1_000_000_000_000, max_priority_fee_per_gas: 0, to: alloy_primitives::TxKind::Create, value: U256::ZERO, access_list: Default::default(), input: [code, args].concat().into() };
+        let tx = alloy_consensus::TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce,
+            gas_limit: 16_000_000,
+            max_fee_per_gas: 1_000_000_000_000,
+            max_priority_fee_per_gas: 0,
+            to: alloy_primitives::TxKind::Create,
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input: [code, args].concat().into(),
+        };
         let (_, done, _) = world.push(&[sign(tx, OWNER)]);
         assert!(done.tx_receipts[0].status());
         world.at.channels = address(OWNER).create(nonce);
@@ -64,7 +82,8 @@ fn rust_and_solidity_mean_the_same() {
         signer: open.signer,
         salt: open.salt,
     };
-    let asked = world.ask(world.at.channels, contracts::Channels::idOfCall { payer: address(3), o: sol }.abi_encode().into());
+    let asked =
+        world.ask(world.at.channels, contracts::Channels::idOfCall { payer: address(3), o: sol }.abi_encode().into());
     assert_eq!(asked[..], id.0[..]);
     let voucher = Voucher { channel: id, cumulative: Amount::whole(3) };
     let cumulative = alloy_primitives::aliases::U96::from(voucher.cumulative.units());
@@ -261,13 +280,46 @@ impl Model {
 /// `pick`s choose among the ids that were ever tried, and one that never was.
 #[derive(Debug, Clone)]
 enum Step {
-    Open { who: u8, payee: u8, signer: u8, deposit: Amount, salt: u8 },
-    TopUp { who: u8, pick: usize, amount: Amount },
-    Settle { who: u8, claims: Vec<Claim> },
-    RequestClose { who: u8, pick: usize },
-    Close { who: u8, pick: usize },
-    Pass { seconds: u64 },
-    SetFee { who: u8, bps: u16 },
+    Open {
+        who: u8,
+        payee: u8,
+        signer: u8,
+        deposit: Amount,
+        salt: u8,
+    },
+    /// The very same opening as before, by the same payer.
+    Again {
+        pick: usize,
+    },
+    TopUp {
+        who: u8,
+        pick: usize,
+        amount: Amount,
+    },
+    Settle {
+        who: u8,
+        claims: Vec<Claim>,
+    },
+    RequestClose {
+        who: u8,
+        pick: usize,
+    },
+    Close {
+        who: u8,
+        pick: usize,
+    },
+    Pass {
+        seconds: u64,
+    },
+    /// To the second in which anyone may close, less this many.
+    Await {
+        pick: usize,
+        early_s: u64,
+    },
+    SetFee {
+        who: u8,
+        bps: u16,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -289,7 +341,11 @@ enum Place {
 }
 
 fn amount() -> impl Strategy<Value = Amount> {
-    prop_oneof![Just(Amount::ZERO), (0u64..80).prop_map(Amount::whole), (0u128..1_000).prop_map(|n| Amount::from_units(n).unwrap())]
+    prop_oneof![
+        Just(Amount::ZERO),
+        (0u64..80).prop_map(Amount::whole),
+        (0u128..1_000).prop_map(|n| Amount::from_units(n).unwrap())
+    ]
 }
 
 fn who() -> impl Strategy<Value = u8> {
@@ -301,8 +357,12 @@ fn claim() -> impl Strategy<Value = Claim> {
         12 => Just(Place::Here), 1 => Just(Place::OtherChain), 1 => Just(Place::OtherContract), 1 => Just(Place::OtherChannel)
     ];
     let forger = prop_oneof![12 => Just(None), 1 => who().prop_map(Some)];
-    (0usize..8, amount(), forger, place)
-        .prop_map(|(pick, cumulative, forger, place)| Claim { pick, cumulative, forger, place })
+    (0usize..8, amount(), forger, place).prop_map(|(pick, cumulative, forger, place)| Claim {
+        pick,
+        cumulative,
+        forger,
+        place,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -313,6 +373,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (who(), prop::collection::vec(claim(), 0..5)).prop_map(|(who, claims)| Step::Settle { who, claims }),
         2 => (who(), 0usize..8).prop_map(|(who, pick)| Step::RequestClose { who, pick }),
         3 => (who(), 0usize..8).prop_map(|(who, pick)| Step::Close { who, pick }),
+        2 => (0usize..8).prop_map(|pick| Step::Again { pick }),
+        2 => (0usize..8, 0u64..2).prop_map(|(pick, early_s)| Step::Await { pick, early_s }),
         2 => prop::sample::select(vec![1, GRACE_S - 1, GRACE_S]).prop_map(|seconds| Step::Pass { seconds }),
         1 => (prop::sample::select(vec![OWNER, 3]), 0u16..1_200).prop_map(|(who, bps)| Step::SetFee { who, bps }),
     ]
@@ -322,6 +384,8 @@ struct Pair {
     world: World,
     model: Model,
     ids: Vec<ChannelId>,
+    /// What each of them was opened with, and by whom.
+    openings: Vec<(u8, Open)>,
 }
 
 impl Pair {
@@ -345,16 +409,26 @@ impl Pair {
         Signed { paper: Voucher { channel: id, cumulative: claim.cumulative }, signature }
     }
 
+    fn open(&mut self, who: u8, open: Open) -> (bool, bool) {
+        let id = channels::id(&self.world.domain(), address(who), &open);
+        self.ids.push(id);
+        self.openings.push((who, open));
+        let sent = self.world.send(who, self.world.at.channels, channels::open(&open));
+        (sent, self.model.open(id, address(who), &open))
+    }
+
     /// Does the same to both; whether each succeeded.
     fn step(&mut self, step: &Step) -> (bool, bool) {
         let (at, now) = (self.world.at.channels, self.world.now);
         match step {
             Step::Open { who, payee, signer, deposit, salt } => {
                 let open = opening(&self.world, *payee, *signer, *deposit, *salt);
-                let id = channels::id(&self.world.domain(), address(*who), &open);
-                self.ids.push(id);
-                (self.world.send(*who, at, channels::open(&open)), self.model.open(id, address(*who), &open))
+                self.open(*who, open)
             }
+            Step::Again { pick } => match self.openings.get(pick % self.openings.len().max(1)) {
+                Some((who, open)) => self.open(*who, *open),
+                None => (true, true),
+            },
             Step::TopUp { who, pick, amount } => {
                 let id = self.id(*pick);
                 let sent = self.world.send(*who, at, channels::top_up(id, *amount));
@@ -376,6 +450,11 @@ impl Pair {
             }
             Step::Pass { seconds } => {
                 self.world.now += seconds;
+                (true, true)
+            }
+            Step::Await { pick, early_s } => {
+                let close_at_s = self.model.open.get(&self.id(*pick)).map_or(0, |c| c.close_at_s);
+                self.world.now = now.max(close_at_s.saturating_sub(*early_s));
                 (true, true)
             }
             Step::SetFee { who, bps } => {
@@ -405,12 +484,12 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// The contract does what the model does, step by step, and value is conserved at every one.
     #[test]
     fn the_contract_is_its_model(steps in prop::collection::vec(step(), 1..40)) {
-        let mut pair = Pair { world: world(), model: Model::new(), ids: Vec::new() };
+        let mut pair = Pair { world: world(), model: Model::new(), ids: Vec::new(), openings: Vec::new() };
         for step in steps {
             let (sent, allowed) = pair.step(&step);
             prop_assert_eq!(sent, allowed, "{:?}", step);

@@ -1,5 +1,7 @@
 //! The smaller contracts, and questions to them.
 
+#![allow(clippy::unwrap_used, reason = "a test helper that fails, fails the test")]
+
 mod common;
 
 use alloy_primitives::{B256, Bytes, U256, keccak256};
@@ -51,7 +53,8 @@ fn wrapped_coins_are_backed_and_vote() {
 fn a_machine_has_one_key_one_owner_and_an_operator() {
     let mut world = World::new();
     let at = world.at.machines;
-    let register = |node: u8| Machines::registerCall { nodeKey: B256::repeat_byte(node), operator: address(5) }.abi_encode();
+    let register =
+        |node: u8| Machines::registerCall { nodeKey: B256::repeat_byte(node), operator: address(5) }.abi_encode();
     assert!(world.send(3, at, register(7).into()));
     assert!(world.send(4, at, register(8).into()));
     assert!(!world.send(4, at, register(7).into()), "taken");
@@ -123,7 +126,9 @@ fn an_estimate_is_enough_and_not_much_more() {
     let data: Bytes = Coin::withdrawCall { amount: U256::from(GLN) }.abi_encode().into();
     let unwrap = CallRequest { from: address(3), to: Some(world.at.gln), data, ..CallRequest::default() };
     let gas = estimate(&world, &unwrap).unwrap();
-    let at = |gas| call(&world.state, CHAIN_ID, &world.head, &CallRequest { gas: Some(gas), ..unwrap.clone() }, &Overrides::new());
+    let at = |gas| {
+        call(&world.state, CHAIN_ID, &world.head, &CallRequest { gas: Some(gas), ..unwrap.clone() }, &Overrides::new())
+    };
     assert_eq!(at(gas).unwrap().outcome, CallOutcome::Success);
     assert!(at(gas).unwrap().gas_used < gas);
     assert_ne!(at(gas - gas / 32).unwrap().outcome, CallOutcome::Success);
@@ -132,7 +137,8 @@ fn an_estimate_is_enough_and_not_much_more() {
 #[test]
 fn a_hopeless_request_has_no_estimate() {
     let world = World::new();
-    let estimate = |request: &CallRequest| estimate_gas(&world.state, CHAIN_ID, &world.head, request, &Overrides::new());
+    let estimate =
+        |request: &CallRequest| estimate_gas(&world.state, CHAIN_ID, &world.head, request, &Overrides::new());
     let reverted = estimate(&request(&world, Amount::whole(51))).unwrap_err();
     assert_eq!(reverted.to_string(), "execution reverted");
     assert!(matches!(reverted, EstimateError::Reverted(data) if data.len() == 4 + 3 * 32));
@@ -144,7 +150,8 @@ fn a_hopeless_request_has_no_estimate() {
 #[test]
 fn an_estimate_stays_within_what_the_sender_can_pay() {
     let world = World::new();
-    let estimate = |request: &CallRequest| estimate_gas(&world.state, CHAIN_ID, &world.head, request, &Overrides::new());
+    let estimate =
+        |request: &CallRequest| estimate_gas(&world.state, CHAIN_ID, &world.head, request, &Overrides::new());
     let transfer = request(&world, Amount::whole(1));
     // 100 GLN pay for a million gas at this price, and then for twenty thousand.
     let dear = CallRequest { gas_price: 100_000_000_000_000, ..transfer.clone() };

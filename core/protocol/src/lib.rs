@@ -10,6 +10,11 @@
 //!                            └──────────────────────────────────────────────────┘
 //! ```
 //!
+//! - `market`: who could do the work, and whom to prefer. `work`: a job, and how much of it goes into a slice.
+//! - `requester`: gives work out, takes answers in, checks, pays. `provider`: the other side of each.
+//! - `verify`: which answers are run again, and what two answers prove. `settle`: promises that only grow.
+//! - [`io`] and [`wire`]: the edge. [`views`]: what people may ask.
+//!
 //! What must stay true (`sim/src/invariants.rs` checks each after every step):
 //!
 //! 1. A job never costs more than its budget, checks and promises included.
@@ -31,13 +36,13 @@ mod step;
 #[cfg(test)]
 mod testing;
 mod verify;
-mod views;
+pub mod views;
 pub mod wire;
 mod work;
 
 pub use io::{
-    ChannelView, Event, FailReason, Identity, Input, JobView, NoVerdict, Output, Record, RunId, RunOrder,
-    ShareTerms, Submission, TaskState,
+    ChannelView, Event, FailReason, Identity, Input, JobView, NoVerdict, Output, Record, RunId, RunOrder, ShareTerms,
+    Submission, TaskState,
 };
 pub use market::{History, ScoreCard};
 pub use node::Node;

@@ -325,7 +325,8 @@ mod tests {
     fn cheap_fast_and_proven_come_first_and_liars_not_at_all() {
         let mut market = Market::default();
         let plain = take(&mut market, offer(1, 1), 1).unwrap();
-        let cheap = take(&mut market, Offer { price_per_gfuel: Amount::from_units(1).unwrap(), ..offer(2, 2) }, 2).unwrap();
+        let cheap =
+            take(&mut market, Offer { price_per_gfuel: Amount::from_units(1).unwrap(), ..offer(2, 2) }, 2).unwrap();
         let proven = take(&mut market, offer(3, 3), 3).unwrap();
         let liar = take(&mut market, offer(4, 4), 4).unwrap();
         market.history_mut(proven).unwrap().right = 200;

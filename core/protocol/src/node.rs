@@ -123,7 +123,9 @@ impl Node {
                 WorkMsg::Drop { channel, slice } => provider.on_drop(&mut step, from, channel, slice),
                 WorkMsg::Agreed(agreement) => requester.on_agreed(&mut step, from, agreement),
                 WorkMsg::Done(done) => requester.on_done(&mut step, from, *done),
-                WorkMsg::Refused { channel, slice, refusal } => requester.on_refused(&mut step, from, channel, slice, refusal),
+                WorkMsg::Refused { channel, slice, refusal } => {
+                    requester.on_refused(&mut step, from, channel, slice, refusal)
+                }
             },
             Input::ChannelReady { provider, channel, deposit } => {
                 requester.on_channel_ready(&mut step, provider, channel, deposit);
@@ -171,7 +173,8 @@ impl Node {
     pub fn wake_ms(&self) -> Option<u64> {
         let idle_ms = self.settings.hangup_idle_ms;
         let sessions = (!self.sessions.is_empty()).then_some(self.now_ms.saturating_add(idle_ms / 4));
-        let parts = [self.requester.wake_ms(&self.settings, self.now_ms), self.provider.wake_ms(&self.settings), sessions];
+        let parts =
+            [self.requester.wake_ms(&self.settings, self.now_ms), self.provider.wake_ms(&self.settings), sessions];
         parts.into_iter().flatten().min().map(|at| at.max(self.now_ms.saturating_add(WAKE_MS_MIN)))
     }
 }

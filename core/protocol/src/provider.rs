@@ -167,7 +167,8 @@ impl Provider {
         let free = terms.slots.saturating_sub(self.busy_tasks());
         let age_ms = self.published_ms.map(|at| step.now_ms.saturating_sub(at));
         let is_due = age_ms.is_none_or(|age| age >= u64::from(step.settings.offer_ttl_ms) / 3);
-        let has_changed = free != self.published_free && age_ms.is_some_and(|age| age >= step.settings.publish_every_ms);
+        let has_changed =
+            free != self.published_free && age_ms.is_some_and(|age| age >= step.settings.publish_every_ms);
         if !is_due && !has_changed {
             return;
         }
@@ -258,10 +259,13 @@ impl Provider {
             return Some(Refusal::PriceTooLow);
         }
         // Somebody who left a delivered slice unpaid settles that first.
-        let owes = |channel: &Channel| channel.theirs.paper.requester == paper.requester && !channel.money.may_deliver();
+        let owes =
+            |channel: &Channel| channel.theirs.paper.requester == paper.requester && !channel.money.may_deliver();
         let of_node = self.channels.values().filter(|channel| channel.requester == from).count();
         let unseen = self.channels.values().filter(|channel| channel.view.is_none()).count();
-        if known.is_none() && (of_node >= CHANNELS_PER_NODE || unseen >= LOOKUPS_MAX || self.channels.values().any(owes)) {
+        if known.is_none()
+            && (of_node >= CHANNELS_PER_NODE || unseen >= LOOKUPS_MAX || self.channels.values().any(owes))
+        {
             return Some(Refusal::Busy);
         }
         None
@@ -272,9 +276,9 @@ impl Provider {
         channel.looked_up_ms = None;
         let theirs = &channel.theirs.paper;
         let is_new = channel.view.is_none();
-        let Some(view) = view.filter(|view| {
-            view.payee == step.address && view.payer == theirs.requester && (!is_new || !view.closing)
-        }) else {
+        let Some(view) = view
+            .filter(|view| view.payee == step.address && view.payer == theirs.requester && (!is_new || !view.closing))
+        else {
             if is_new {
                 step.send(channel.requester, refused(id, None, Refusal::BadChannel));
                 if channel.money.voucher.is_none() {
@@ -363,7 +367,9 @@ impl Provider {
                 continue;
             }
             while busy < slots.saturating_mul(2) && channel.at_risk() < 2 {
-                let Some(slice) = channel.slices.iter_mut().find(|slice| matches!(slice.stage, Stage::Queued)) else { break };
+                let Some(slice) = channel.slices.iter_mut().find(|slice| matches!(slice.stage, Stage::Queued)) else {
+                    break;
+                };
                 let run = step.new_run();
                 slice.stage = Stage::Running(run);
                 busy = busy.saturating_add(u32::try_from(slice.inputs.len()).unwrap_or(u32::MAX));
@@ -477,7 +483,10 @@ impl Provider {
         for (id, channel) in &mut self.channels {
             let unclaimed = channel.money.unclaimed();
             let idle_ms = step.now_ms.saturating_sub(channel.active_ms);
-            if unclaimed > step.settings.claim_min && idle_ms >= step.settings.claim_idle_ms && channel.slices.is_empty() {
+            if unclaimed > step.settings.claim_min
+                && idle_ms >= step.settings.claim_idle_ms
+                && channel.slices.is_empty()
+            {
                 claim(step, channel);
             }
             let is_unseen = channel.view.is_none() && channel.money.voucher.is_some();
@@ -622,7 +631,9 @@ fn judge_slice(
         Some((signed, id, job)) if *signed == message.job => (*id, job.clone()),
         _ => {
             let paper = &message.job.paper;
-            if paper.requester != channel.theirs.paper.requester || message.job.check(&step.me.domain, paper.requester).is_err() {
+            if paper.requester != channel.theirs.paper.requester
+                || message.job.check(&step.me.domain, paper.requester).is_err()
+            {
                 return Err(Refusal::BadSignature);
             }
             (paper.id(), Arc::new(paper.clone()))
@@ -631,11 +642,17 @@ fn judge_slice(
     let specs = &message.specs;
     let is_sound = specs.windows(2).all(|pair| pair[0].index < pair[1].index)
         && specs.iter().all(|spec| spec.index < job.1.tasks && spec.stdin.len() <= INLINE_INPUT_MAX);
-    if specs.is_empty() || specs.len() > SLICE_TASKS_MAX || !is_sound || job.1.mem_max > terms.mem_max || job.1.class != Class::Exact {
+    if specs.is_empty()
+        || specs.len() > SLICE_TASKS_MAX
+        || !is_sound
+        || job.1.mem_max > terms.mem_max
+        || job.1.class != Class::Exact
+    {
         return Err(Refusal::TooLarge);
     }
     // Every slice here may still cost its cap, on top of what is promised and delivered.
-    let capped: Amount = channel.slices.iter().filter(|s| !matches!(s.stage, Stage::Delivered(_))).map(|s| s.price_max).sum();
+    let capped: Amount =
+        channel.slices.iter().filter(|s| !matches!(s.stage, Stage::Delivered(_))).map(|s| s.price_max).sum();
     let due = channel.money.delivered.max(channel.money.promised());
     if due.saturating_add(capped).saturating_add(message.price_max) > view.deposit {
         return Err(Refusal::DepositTooSmall);
@@ -653,7 +670,8 @@ fn deliver(step: &mut Step, id: ChannelId, channel: &mut Channel) {
             Ok(done) => {
                 channel.capped = 0;
                 // What is delivered again after a restart is already counted as owed.
-                let before = if channel.owed == Some(slice.number) { channel.money.promised() } else { channel.money.delivered };
+                let before =
+                    if channel.owed == Some(slice.number) { channel.money.promised() } else { channel.money.delivered };
                 channel.owed = None;
                 channel.money.delivered = before.saturating_add(done.receipt.paper.price);
                 step.record(Record::Delivered(done.receipt.clone()));

@@ -12,9 +12,7 @@
 //! only after that. A copy therefore travels only in a slice whose predecessor at that machine went out before
 //! the original did ([`may_carry`]): what a payment waits for was always sent earlier, which cannot go round.
 
-use glean_types::params::{
-    CANARY_ONE_IN, CHECK_ALL_FIRST, CHECK_CLEAN_AFTER, CHECK_ONE_IN_CLEAN, CHECK_ONE_IN_NEW,
-};
+use glean_types::params::{CANARY_ONE_IN, CHECK_ALL_FIRST, CHECK_CLEAN_AFTER, CHECK_ONE_IN_CLEAN, CHECK_ONE_IN_NEW};
 use glean_types::{B256, JobId, NodeId};
 
 use crate::io::RunId;

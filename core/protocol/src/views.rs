@@ -164,7 +164,9 @@ impl Node {
             return vec![format!("{} machines are known, but none can do it; for instance: {why}", machines.len())];
         }
         if job.purse.free() == Amount::ZERO {
-            return vec!["waits until what is under way is settled: the whole budget is spent or held back for it".into()];
+            return vec![
+                "waits until what is under way is settled: the whole budget is spent or held back for it".into(),
+            ];
         }
         vec![format!("{count} machines can do it; {} tasks wait for a free place in their queues", job.waiting())]
     }
@@ -236,7 +238,10 @@ impl Node {
             (Some(_), None) => text.push("the offer has not been published yet".into()),
             (Some(terms), Some(at)) => {
                 let age_s = self.now_ms.saturating_sub(at) / 1_000;
-                text.push(format!("offered {age_s} s ago: {} slots at {} gUSD per gfuel", terms.slots, terms.price_per_gfuel));
+                text.push(format!(
+                    "offered {age_s} s ago: {} slots at {} gUSD per gfuel",
+                    terms.slots, terms.price_per_gfuel
+                ));
                 text.push(match (channels, busy) {
                     (0, _) => "no requester has opened a channel to it yet: cheaper, faster and proven machines are asked first".into(),
                     (n, 0) => format!("{n} requesters have a channel to it, none has sent work just now"),

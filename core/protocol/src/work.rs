@@ -287,9 +287,14 @@ pub(crate) struct Size {
 /// How large the next slice is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sizing {
-    Send { tasks: u32, price_max: Amount },
+    Send {
+        tasks: u32,
+        price_max: Amount,
+    },
     /// The channel's deposit does not cover one task: it needs this much more.
-    NeedDeposit { more: Amount },
+    NeedDeposit {
+        more: Amount,
+    },
     /// The job's budget does not, as long as what is under way is not settled.
     NeedBudget,
 }
@@ -510,7 +515,8 @@ mod tests {
         let (tasks, price_max) = sent(job.size(&size(1_000, Amount::whole(1))));
         assert_eq!(tasks, 50);
         assert_eq!(price_max, price_of(size(0, Amount::ZERO).price, 101_000_000, 50));
-        let poor = Size { deposit_free: price_of(size(0, Amount::ZERO).price, 3_000_000, 1), ..size(1_000, Amount::ZERO) };
+        let poor =
+            Size { deposit_free: price_of(size(0, Amount::ZERO).price, 3_000_000, 1), ..size(1_000, Amount::ZERO) };
         assert_eq!(sent(job.size(&poor)).0, 1);
         let broke = Size { deposit_free: Amount::ZERO, ..poor };
         assert!(matches!(job.size(&broke), Sizing::NeedDeposit { more } if more > Amount::ZERO));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use glean_protocol::{
-    ChannelView, Identity, Input, Node, NoVerdict, Output, Record, Refusal, RunId, Settings, ShareTerms, SliceDoneMsg,
+    ChannelView, Identity, Input, NoVerdict, Node, Output, Record, Refusal, RunId, Settings, ShareTerms, SliceDoneMsg,
     SliceMsg, Submission, WorkMsg,
 };
 use glean_types::{
@@ -244,7 +244,8 @@ impl World {
             }
             11 => {
                 let (run, indexes) = take(&mut self.runs, a)?;
-                let results = indexes.into_iter().map(|index| if lie { Err(NoVerdict::Deadline) } else { Ok(answer(index, 0)) });
+                let results =
+                    indexes.into_iter().map(|index| if lie { Err(NoVerdict::Deadline) } else { Ok(answer(index, 0)) });
                 Input::Ran { run, results: results.collect() }
             }
             12 => Input::Message {

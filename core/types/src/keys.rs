@@ -111,10 +111,8 @@ impl AccountKey {
 
     /// Signs a 32-byte digest (RFC 6979: the same digest gives the same signature).
     pub fn sign(&self, digest: &B256) -> Signature {
-        let (signature, recovery) = self
-            .0
-            .sign_prehash_recoverable(digest.as_slice())
-            .expect("a 32-byte digest is a valid scalar input");
+        let (signature, recovery) =
+            self.0.sign_prehash_recoverable(digest.as_slice()).expect("a 32-byte digest is a valid scalar input");
         let mut raw = [0u8; 65];
         raw[..64].copy_from_slice(&signature.to_bytes());
         raw[64] = 27 + u8::from(recovery.is_y_odd());

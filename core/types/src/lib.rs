@@ -25,6 +25,4 @@ pub use codec::{DecodeError, decode, encode};
 pub use ids::{ChannelId, Hash, JobId, NodeId, ParseIdError, TaskId};
 pub use keys::{AccountKey, BadSignature, KeyError, Signature};
 pub use papers::{Agreement, Class, Domain, Job, Offer, Paper, Receipt, Signed, Verdict, Voucher};
-pub use task::{
-    FileRef, Manifest, Outcome, Output, TaskInput, TaskResult, TaskSpec, TrapKind,
-};
+pub use task::{FileRef, Manifest, Outcome, Output, TaskInput, TaskResult, TaskSpec, TrapKind};

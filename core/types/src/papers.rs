@@ -491,10 +491,7 @@ mod tests {
         let key = AccountKey::from_bytes(&[7; 32]).unwrap();
         let signed = voucher().sign(&key, &domain());
         assert_eq!(signed.check(&domain(), key.address()), Ok(()));
-        let elsewhere = [
-            Domain { chain_id: 1, ..domain() },
-            Domain { channels: Address::ZERO, ..domain() },
-        ];
+        let elsewhere = [Domain { chain_id: 1, ..domain() }, Domain { channels: Address::ZERO, ..domain() }];
         for other in elsewhere {
             assert!(signed.check(&other, key.address()).is_err());
         }

@@ -18,7 +18,7 @@ mod wasi;
 mod testing;
 
 pub use cost::{CLASS, class};
-pub use engine::{Compiled, CompileError, SetupError, Vm, VmConfig};
+pub use engine::{CompileError, Compiled, SetupError, Vm, VmConfig};
 pub use program::{ModuleLimits, Program, Reject, prepare};
 pub use run::{Execution, Invocation, Limits, NoVerdict};
 pub use wasi::{BadPath, Files};

@@ -142,8 +142,12 @@ impl<'g> Scan<'g> {
     fn escape(&self, op: &Operator<'_>) -> Option<Shape> {
         use Operator::*;
         match op {
-            F32Store { .. } | I32ReinterpretF32 | F32Copysign | F32x4Splat | F32x4ReplaceLane { .. } => Some(Shape::F32),
-            F64Store { .. } | I64ReinterpretF64 | F64Copysign | F64x2Splat | F64x2ReplaceLane { .. } => Some(Shape::F64),
+            F32Store { .. } | I32ReinterpretF32 | F32Copysign | F32x4Splat | F32x4ReplaceLane { .. } => {
+                Some(Shape::F32)
+            }
+            F64Store { .. } | I64ReinterpretF64 | F64Copysign | F64x2Splat | F64x2ReplaceLane { .. } => {
+                Some(Shape::F64)
+            }
             GlobalSet { global_index } => match self.globals.get(*global_index as usize) {
                 Some(ValType::F32) => Some(Shape::F32),
                 Some(ValType::F64) => Some(Shape::F64),
@@ -334,11 +338,14 @@ impl Recent {
     /// The lanes of the vector pattern just completed, where it began, and its local.
     fn vector_pattern(&self) -> Option<(Shape, usize, u32)> {
         match self.steps() {
-            [Some(Step::Tee(a)), Some(Step::Nan(nan)), Some(Step::Get(b)), Some(Step::Get(c)), Some(Step::Eq(eq)), Some(Step::Bitselect)]
-                if a == b && b == c && nan == eq =>
-            {
-                self.ops[0].map(|(_, at)| (nan, at, a))
-            }
+            [
+                Some(Step::Tee(a)),
+                Some(Step::Nan(nan)),
+                Some(Step::Get(b)),
+                Some(Step::Get(c)),
+                Some(Step::Eq(eq)),
+                Some(Step::Bitselect),
+            ] if a == b && b == c && nan == eq => self.ops[0].map(|(_, at)| (nan, at, a)),
             _ => None,
         }
     }
@@ -387,7 +394,13 @@ impl Scratch {
 }
 
 /// The body with the patterns put in: locals as they were and ours after them, code copied between the sites.
-fn emit(body: &FunctionBody<'_>, code: &[u8], code_start: usize, sites: &[Site], locals: u32) -> Result<Vec<u8>, Reject> {
+fn emit(
+    body: &FunctionBody<'_>,
+    code: &[u8],
+    code_start: usize,
+    sites: &[Site],
+    locals: u32,
+) -> Result<Vec<u8>, Reject> {
     let mut scratch = Scratch { first: locals, types: Vec::new() };
     let mut text = Vec::with_capacity(code.len() + sites.len() * 24);
     let mut copied = 0;

@@ -9,8 +9,8 @@
 use glean_types::Hash;
 use wasm_encoder::{CodeSection, Module, RawSection};
 use wasmparser::{
-    CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FuncType, FuncValidatorAllocations, FunctionBody, Parser, Payload,
-    TypeRef, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FuncType, FuncValidatorAllocations, FunctionBody,
+    Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use crate::nan::{self, BodyLimits};
@@ -303,7 +303,11 @@ impl<'l> Build<'l> {
         self.types.get(*self.functions.get(function as usize)? as usize)
     }
 
-    fn function(&mut self, function: FuncToValidate<ValidatorResources>, body: &FunctionBody<'_>) -> Result<(), Reject> {
+    fn function(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'_>,
+    ) -> Result<(), Reject> {
         let mut validator = function.into_validator(std::mem::take(&mut self.allocs));
         let limits = BodyLimits { locals_max: self.limits.locals_max, nesting_max: self.limits.nesting_max };
         let body = nan::rewrite(body, &mut validator, &self.globals, &limits)?;

@@ -119,7 +119,12 @@ async fn one_way(a: &Net, to: NodeId, bytes: usize, row: Duration) -> Outcome<()
     sending.await??;
     let per_second = f64::from(messages) / begun.elapsed().as_secs_f64();
     let mib = per_second * bytes as f64 / f64::from(1 << 20);
-    println!("{:<44} {:>10.0} {:>10} {mib:>6.0} MiB/s each way", format!("session, echoed stream, {bytes} B"), per_second, "");
+    println!(
+        "{:<44} {:>10.0} {:>10} {mib:>6.0} MiB/s each way",
+        format!("session, echoed stream, {bytes} B"),
+        per_second,
+        ""
+    );
     Ok(())
 }
 

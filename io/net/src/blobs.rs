@@ -288,7 +288,8 @@ impl Blobs {
         // Before the first byte arrives, or the sweep could take what is half here.
         self.keep(hash).await.map_err(FetchError::from)?;
         let content = HashAndFormat::raw(theirs);
-        let here = self.store.remote().local(content).await.map_err(|e| FetchError::from(store_failed(e)))?.local_bytes();
+        let here =
+            self.store.remote().local(content).await.map_err(|e| FetchError::from(store_failed(e)))?.local_bytes();
         let mut arriving = std::pin::pin!(self.store.remote().fetch(connection, content).stream());
         let mut counted = 0;
         while let Some(item) = self.patiently(arriving.next()).await? {

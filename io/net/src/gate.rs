@@ -136,7 +136,12 @@ mod tests {
 
     #[test]
     fn places_are_counted_and_given_back() {
-        let limits = NetLimits { connections_max: 3, connections_per_peer_max: 2, sessions_per_peer_max: 1, ..NetLimits::default() };
+        let limits = NetLimits {
+            connections_max: 3,
+            connections_per_peer_max: 2,
+            sessions_per_peer_max: 1,
+            ..NetLimits::default()
+        };
         let gate = Gate::new(&limits, Arc::default());
         let (a, b) = (NodeId([1; 32]), NodeId([2; 32]));
         let first = gate.connection(a, None).unwrap();

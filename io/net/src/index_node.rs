@@ -138,9 +138,7 @@ impl IndexNode {
                 Reaction { answer: Ok(encode(&found)), forward: None }
             }
             Ok(Ask::Publish(offer)) => self.on_offer(peer, is_neighbour, offer, Brought::ByItself, now_ms),
-            Ok(Ask::Forward(offer)) if is_neighbour => {
-                self.on_offer(peer, true, offer, Brought::ByNeighbour, now_ms)
-            }
+            Ok(Ask::Forward(offer)) if is_neighbour => self.on_offer(peer, true, offer, Brought::ByNeighbour, now_ms),
             Ok(Ask::Forward(_)) => self.junk(peer, is_neighbour, "not a neighbour of this index", now_ms),
             Err(e) => self.junk(peer, is_neighbour, &e.to_string(), now_ms),
         }
@@ -282,9 +280,9 @@ async fn ask_all(net: &Net, index_nodes: &[NodeId], message: &[u8]) -> Result<(V
     if index_nodes.is_empty() {
         return Err(IndexError::NoIndex);
     }
-    let asking = index_nodes.iter().map(|node| async {
-        (*node, net.request(*node, Alpn::Index, message, ANSWER_BYTES_MAX, PATIENCE).await)
-    });
+    let asking = index_nodes
+        .iter()
+        .map(|node| async { (*node, net.request(*node, Alpn::Index, message, ANSWER_BYTES_MAX, PATIENCE).await) });
     let (mut answers, mut failures) = (Vec::new(), Vec::new());
     for (node, answer) in join_all(asking).await {
         match answer {

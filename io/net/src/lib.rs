@@ -28,9 +28,9 @@ mod net;
 mod relay;
 mod session;
 mod stats;
-pub mod text;
 #[cfg(test)]
 mod testing;
+pub mod text;
 mod wire;
 
 pub use address::{AddressBook, ParsePeerError, PeerAddr};

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glean_types::NodeId;
-use iroh::endpoint::{IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadExactError, ReadToEndError, VarInt, presets};
+use iroh::endpoint::{
+    IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadExactError, ReadToEndError, VarInt, presets,
+};
 use iroh::{Endpoint, RelayMode, SecretKey};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -31,6 +33,8 @@ use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
 
+/// How long peers may take to acknowledge that we leave.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Peers whose addresses are remembered.
 const ADDRESS_BOOK_PEERS: usize = 65_536;
 
@@ -309,7 +313,8 @@ impl Net {
 
     /// Says goodbye to all peers and closes the store. Without it peers wait for a timeout.
     pub async fn close(&self) {
-        self.inner.endpoint.close().await;
+        // A peer that is gone already does not answer the goodbye; the store must be closed all the same.
+        let _ = tokio::time::timeout(GOODBYE, self.inner.endpoint.close()).await;
         let door = self.inner.door.lock().expect("no panic while taking").take();
         if let Some(door) = door {
             // The door ends by itself once the endpoint is closed; a panic in it has been reported there.
@@ -349,7 +354,8 @@ impl From<Unasked> for RequestError {
 }
 
 async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
-    let listen_failed = |source: Box<dyn std::error::Error + Send + Sync>| BindError::Listen { addrs: config.bind.clone(), source };
+    let listen_failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| BindError::Listen { addrs: config.bind.clone(), source };
     let mut relays = Vec::new();
     for url in &config.relays {
         let relay = parse_relay(url).map_err(|source| BindError::Relay { url: url.clone(), source })?;

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use glean_types::NodeId;
 use iroh::EndpointId;
 use iroh_relay::server::{
-    Access, AccessControl, ClientRateLimit, ClientRequest, ConnectionId, RelayConfig as EngineConfig, Server, ServerConfig,
-    SpawnError,
+    Access, AccessControl, ClientRateLimit, ClientRequest, ConnectionId, RelayConfig as EngineConfig, Server,
+    ServerConfig, SpawnError,
 };
 
 use crate::address::{ParsePeerError, parse_relay};

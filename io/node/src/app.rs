@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use glean_net::Net;
@@ -30,6 +31,9 @@ use crate::settings::{Machine, Settings, Share};
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;
 /// A first guess of a slot's speed before anything was measured: a slow core.
 const MFUEL_PER_S_GUESS: u64 = 1_000;
+
+/// A status says what is known within this time: it must answer while the ledger does not.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A job's face for people, beside what the brain knows.
 #[derive(Debug, Clone)]
@@ -181,9 +185,11 @@ impl App {
         let faces = self.faces();
         if id == "last" {
             let last = faces.iter().max_by_key(|(_, face)| face.created_ms).map(|(job, _)| *job);
-            return last.ok_or_else(|| Failure::not_found("no_job", "there are no jobs yet", "start one: glean run app.wasm"));
+            return last
+                .ok_or_else(|| Failure::not_found("no_job", "there are no jobs yet", "start one: glean run app.wasm"));
         }
-        let matching: Vec<JobId> = faces.keys().filter(|job| !id.is_empty() && job.to_string().starts_with(id)).copied().collect();
+        let matching: Vec<JobId> =
+            faces.keys().filter(|job| !id.is_empty() && job.to_string().starts_with(id)).copied().collect();
         match matching[..] {
             [job] => Ok(job),
             [] => Err(Failure::not_found("no_job", format!("there is no job `{id}`"), "list them: glean jobs")),
@@ -195,7 +201,8 @@ impl App {
     pub async fn jobs(&self) -> Result<Vec<JobSummary>, Failure> {
         let views = self.ask(|node| node.jobs()).await?;
         let faces = self.faces();
-        let mut jobs: Vec<JobSummary> = views.iter().filter_map(|view| Some(summary(faces.get(&view.job)?, view))).collect();
+        let mut jobs: Vec<JobSummary> =
+            views.iter().filter_map(|view| Some(summary(faces.get(&view.job)?, view))).collect();
         jobs.sort_by_key(|job| std::cmp::Reverse(job.created_ms));
         Ok(jobs)
     }
@@ -241,10 +248,9 @@ impl App {
             Output::Inline(bytes) => Ok(Bytes::copy_from_slice(bytes)),
             Output::Blob { hash, .. } => {
                 let blobs = self.net.blobs().ok_or_else(Failure::stopping)?;
-                blobs
-                    .get(*hash, OUTPUT_BYTES_MAX)
-                    .await
-                    .map_err(|e| Failure::unavailable("no_output", e, "the store lost it or it is too large: run the job again"))
+                blobs.get(*hash, OUTPUT_BYTES_MAX).await.map_err(|e| {
+                    Failure::unavailable("no_output", e, "the store lost it or it is too large: run the job again")
+                })
             }
         }
     }
@@ -272,7 +278,11 @@ impl App {
         let explanation = self.ask(move |node| node.explain_task(job, index)).await?;
         match explanation {
             Some(explanation) => serde_json::to_value(explanation).map_err(|_| Failure::stopping()),
-            None => Err(Failure::not_found("no_task", format!("there is no task {}/{index}", job.short()), "tasks count from 0")),
+            None => Err(Failure::not_found(
+                "no_task",
+                format!("there is no task {}/{index}", job.short()),
+                "tasks count from 0",
+            )),
         }
     }
 
@@ -302,7 +312,13 @@ impl App {
         let start = std::time::Instant::now();
         let results = self.runner.run(order).await;
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let no_sample = |why: String| Failure::bad("no_sample", format!("a sample task gave no result: {why}"), "run it on this machine with --array 1-1 to see why");
+        let no_sample = |why: String| {
+            Failure::bad(
+                "no_sample",
+                format!("a sample task gave no result: {why}"),
+                "run it on this machine with --array 1-1 to see why",
+            )
+        };
         let results = results.map_err(|e| no_sample(e.to_string()))?;
         let fuel: Vec<u64> = results
             .into_iter()
@@ -353,7 +369,9 @@ impl App {
     fn keep_settings(&self, share: Option<Share>) -> Result<(), Failure> {
         let mut settings = self.settings();
         settings.share = share;
-        self.home.write_json("settings.json", &*settings).map_err(|e| Failure::unavailable("disk", e, "free some space"))
+        self.home
+            .write_json("settings.json", &*settings)
+            .map_err(|e| Failure::unavailable("disk", e, "free some space"))
     }
 
     /// How lending goes; `None` when this node does not lend.
@@ -402,6 +420,12 @@ impl App {
     pub async fn status(&self) -> Result<Status, Failure> {
         let jobs = self.jobs().await?;
         let machines = self.machines().await?;
+        let patience = LEDGER_PATIENCE;
+        let (height, balance, gas) = tokio::join!(
+            tokio::time::timeout(patience, self.ledger.height()),
+            tokio::time::timeout(patience, self.ledger.balance()),
+            tokio::time::timeout(patience, self.ledger.gas()),
+        );
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             home: self.home.root().to_owned(),
@@ -412,12 +436,13 @@ impl App {
             chain_id: self.network.domain.chain_id,
             is_ledger: self.network.ledger.is_none(),
             rpc_url: self.rpc_url.clone(),
-            height: self.ledger.height().await.ok(),
-            balance: self.ledger.balance().await.ok(),
-            gas: self.ledger.gas().await.ok(),
+            height: height.ok().and_then(Result::ok),
+            balance: balance.ok().and_then(Result::ok),
+            gas: gas.ok().and_then(Result::ok),
             in_channels: self.in_channels().await?,
             share: self.share_status().await?,
-            machines: u32::try_from(machines.iter().filter(|m| m.price_per_gfuel.is_some()).count()).unwrap_or(u32::MAX),
+            machines: u32::try_from(machines.iter().filter(|m| m.price_per_gfuel.is_some()).count())
+                .unwrap_or(u32::MAX),
             jobs_running: u32::try_from(jobs.iter().filter(|job| job.state == "running").count()).unwrap_or(u32::MAX),
         })
     }
@@ -439,7 +464,10 @@ impl App {
         }
     }
 
-    async fn ask<T: Send + 'static>(&self, read: impl FnOnce(&glean_protocol::Node) -> T + Send + 'static) -> Result<T, Failure> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&glean_protocol::Node) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         self.inbox.view(read).await.ok_or_else(Failure::stopping)
     }
 
@@ -557,7 +585,8 @@ fn price(
 
 /// Everything the journal holds on a job.
 fn bundle(journal: &Reader, domain: glean_types::Domain, job: JobId) -> Result<Option<ReceiptBundle>, JournalError> {
-    let (mut found, mut agreements, mut slices, mut paid, mut verdicts) = (None, Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut found, mut agreements, mut slices, mut paid, mut verdicts) =
+        (None, Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
     for record in journal.records()? {
         match record {
             Record::Submitted(submission) if submission.job.paper.id() == job => found = Some(submission),
@@ -577,5 +606,12 @@ fn bundle(journal: &Reader, domain: glean_types::Domain, job: JobId) -> Result<O
         slice.paid = paid.get(&(slice.receipt.paper.channel, slice.receipt.paper.slice)).copied();
     }
     agreements.retain(|agreement| slices.iter().any(|slice| slice.receipt.paper.channel == agreement.paper.channel));
-    Ok(found.map(|submission| ReceiptBundle { domain, job: submission.job, manifest: submission.manifest, agreements, slices, verdicts }))
+    Ok(found.map(|submission| ReceiptBundle {
+        domain,
+        job: submission.job,
+        manifest: submission.manifest,
+        agreements,
+        slices,
+        verdicts,
+    }))
 }

@@ -64,14 +64,20 @@ pub trait World: Send {
 }
 
 /// Runs until the inbox is dropped (clean stop) or the journal fails.
-pub async fn run(mut node: Node, mut journal: Journal, mut asks: Asks, mut world: impl World) -> Result<(), JournalError> {
+pub async fn run(
+    mut node: Node,
+    mut journal: Journal,
+    mut asks: Asks,
+    mut world: impl World,
+) -> Result<(), JournalError> {
     let mut batch = Vec::new();
     loop {
         let wait = node.wake_ms().map(|at| at.saturating_sub(now_ms()).max(TICK_MS_MIN));
         let count = match wait {
             None => asks.queue.recv_many(&mut batch, BATCH_MAX).await,
             Some(ms) => {
-                let timed = tokio::time::timeout(Duration::from_millis(ms), asks.queue.recv_many(&mut batch, BATCH_MAX));
+                let timed =
+                    tokio::time::timeout(Duration::from_millis(ms), asks.queue.recv_many(&mut batch, BATCH_MAX));
                 match timed.await {
                     Ok(count) => count,
                     Err(_) => {

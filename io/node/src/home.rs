@@ -22,7 +22,9 @@ use serde::{Serialize, de::DeserializeOwned};
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// Another node runs here.
-    #[error("another glean node is using {0}\nhint: stop it with `glean --home {0} node --stop`, or choose another folder with --home")]
+    #[error(
+        "another glean node is using {0}\nhint: stop it with `glean --home {0} node --stop`, or choose another folder with --home"
+    )]
     Busy(String),
     /// A file or folder could not be read or written.
     #[error("could not {what} {path}: {source}\nhint: check that the folder exists, is yours and the disk is not full")]

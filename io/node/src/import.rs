@@ -39,7 +39,9 @@ pub enum ImportError {
         reject: glean_vm::Reject,
     },
     /// The guest path of an input is not usable.
-    #[error("`{0}` is not a path inside the guest: it must be absolute, without `.`, `..` or empty parts, and outside /out")]
+    #[error(
+        "`{0}` is not a path inside the guest: it must be absolute, without `.`, `..` or empty parts, and outside /out"
+    )]
     GuestPath(String),
     /// An input is a link, socket or device.
     #[error("{0} is not a plain file or folder")]
@@ -129,20 +131,15 @@ const FUEL_PER_MS: u64 = 10_000_000;
 /// Reads, checks, stores and signs a request.
 pub async fn import(request: &JobRequest, signer: &Signer<'_>, blobs: &Blobs) -> Result<Submission, ImportError> {
     let path = request.program.clone();
-    let program = tokio::task::spawn_blocking(move || read_program(&path)).await.map_err(|e| store("the program", e))??;
+    let program =
+        tokio::task::spawn_blocking(move || read_program(&path)).await.map_err(|e| store("the program", e))??;
     let id = program.id;
     let stored = blobs.put(program.bytes).await.map_err(|e| store("the program", e))?;
     debug_assert_eq!(stored, id, "a program's id is the hash of its bytes");
     let files = import_files(&request.inputs, blobs).await?;
     let specs = specs(request)?;
     let name = request.program.file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().into_owned());
-    let manifest = Manifest {
-        name,
-        args: Vec::new(),
-        env: request.env.clone(),
-        files,
-        tasks_root: tasks_root(&specs),
-    };
+    let manifest = Manifest { name, args: Vec::new(), env: request.env.clone(), files, tasks_root: tasks_root(&specs) };
     let manifest_hash = blobs.put(encode(&manifest)).await.map_err(|e| store("the manifest", e))?;
     let job = Job {
         requester: signer.key.address(),
@@ -187,7 +184,8 @@ fn specs(request: &JobRequest) -> Result<Vec<TaskSpec>, ImportError> {
         return Err(ImportError::NoTasks);
     }
     check("number of tasks", items.len() as u64, u64::from(params::JOB_TASKS_MAX))?;
-    let specs = (0..).zip(&items).map(|(index, item)| TaskSpec { index, args: fill(&request.args, item), stdin: Vec::new() });
+    let specs =
+        (0..).zip(&items).map(|(index, item)| TaskSpec { index, args: fill(&request.args, item), stdin: Vec::new() });
     let specs: Vec<TaskSpec> = specs.collect();
     let longest = specs.iter().flat_map(|s| &s.args).map(String::len).max().unwrap_or(0);
     check("length of an argument in bytes", longest as u64, ARG_BYTES_MAX as u64)?;

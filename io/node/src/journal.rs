@@ -20,7 +20,9 @@ const RECORD_BYTES_MAX: usize = 4 * params::FRAME_MAX;
 
 /// The journal cannot be used any more; the node must stop and start again from what is on the disk.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal {path} could not be {what}: {source}\nhint: check free disk space and the disk's health, then start the node again: nothing acknowledged is lost")]
+#[error(
+    "the journal {path} could not be {what}: {source}\nhint: check free disk space and the disk's health, then start the node again: nothing acknowledged is lost"
+)]
 pub struct JournalError {
     path: String,
     what: &'static str,

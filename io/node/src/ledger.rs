@@ -170,7 +170,12 @@ impl Ledger {
     }
 
     /// Opens a channel to a machine and waits until it is final.
-    pub async fn open_channel(&self, payee: Address, node: NodeId, deposit: Amount) -> Result<(ChannelId, Amount), FundError> {
+    pub async fn open_channel(
+        &self,
+        payee: Address,
+        node: NodeId,
+        deposit: Amount,
+    ) -> Result<(ChannelId, Amount), FundError> {
         self.approve(deposit).await?;
         let salt = rand_salt();
         let open = channels::Open { payee, node, token: self.network.dollar, deposit, signer: self.account(), salt };

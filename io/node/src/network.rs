@@ -102,7 +102,11 @@ pub fn private_genesis(chain_id: u64, timestamp: u64, owner: Address) -> Genesis
 }
 
 /// What every node derives from a genesis: nothing here is taken on anybody's word.
-pub fn network_of(name: &str, genesis: &Genesis, ledger: Option<PeerAddr>) -> Result<Network, glean_ledger::GenesisError> {
+pub fn network_of(
+    name: &str,
+    genesis: &Genesis,
+    ledger: Option<PeerAddr>,
+) -> Result<Network, glean_ledger::GenesisError> {
     let built = genesis.build()?;
     Ok(Network {
         name: name.to_owned(),

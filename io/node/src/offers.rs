@@ -25,7 +25,13 @@ pub struct Offers {
 
 impl Offers {
     /// `own` is set on an index node, `index_nodes` are the others.
-    pub fn new(net: Net, class: Hash, validate: Validate, index_nodes: Vec<NodeId>, own: Option<Arc<IndexNode>>) -> Offers {
+    pub fn new(
+        net: Net,
+        class: Hash,
+        validate: Validate,
+        index_nodes: Vec<NodeId>,
+        own: Option<Arc<IndexNode>>,
+    ) -> Offers {
         Offers { net, class, validate, index_nodes, own }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use glean_chain::{Chain, ChainConfig};
 use glean_ledger::Genesis;
@@ -32,6 +33,11 @@ use crate::world::NodeWorld;
 
 /// Largest output of one task that is fetched from a peer.
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;
+/// A requester silent for so long has likely nothing more for us: time to cash its voucher. Gas is cheap here.
+const CLAIM_IDLE_MS: u64 = 1_000;
+/// Goodbyes to peers that no longer answer are not waited for any longer.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
@@ -57,7 +63,9 @@ pub enum SetupError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// This home has no network yet.
-    #[error("{0} belongs to no network yet\nhint: start one with `glean network init`, or enter one with `glean join LINE`")]
+    #[error(
+        "{0} belongs to no network yet\nhint: start one with `glean network init`, or enter one with `glean join LINE`"
+    )]
     NoNetwork(PathBuf),
     /// This home has a network already.
     #[error("{home} belongs to the network `{name}` already\nhint: use another folder with --home")]
@@ -68,7 +76,9 @@ pub enum SetupError {
         name: String,
     },
     /// The network that answered is not the one of the join line.
-    #[error("the network that answered has another first block than the join line says\nhint: somebody may be in between; get a fresh join line by a channel you trust")]
+    #[error(
+        "the network that answered has another first block than the join line says\nhint: somebody may be in between; get a fresh join line by a channel you trust"
+    )]
     WrongGenesis,
     /// The genesis cannot be built.
     #[error("the network's first block cannot be built: {0}")]
@@ -88,7 +98,9 @@ pub enum SetupError {
     #[error(transparent)]
     Chain(#[from] glean_chain::OpenError),
     /// A local port.
-    #[error("could not listen on 127.0.0.1:{port}: {source}\nhint: is another program using the port? 0 takes a free one")]
+    #[error(
+        "could not listen on 127.0.0.1:{port}: {source}\nhint: is another program using the port? 0 takes a free one"
+    )]
     Port {
         /// Which.
         port: u16,
@@ -141,7 +153,8 @@ pub fn join(home: &Path, line: &str) -> Result<Network, SetupError> {
         net.close().await;
         Ok::<Genesis, SetupError>(genesis?)
     })?;
-    let network = network_of(&line.name, &genesis, Some(line.ledger)).map_err(|e| SetupError::Genesis(e.to_string()))?;
+    let network =
+        network_of(&line.name, &genesis, Some(line.ledger)).map_err(|e| SetupError::Genesis(e.to_string()))?;
     if network.genesis != line.genesis {
         return Err(SetupError::WrongGenesis);
     }
@@ -167,9 +180,11 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let net = bind(&home, &settings).await?;
     let chain = open_chain(&home, &network)?;
     let rpc = match &chain {
-        Some(chain) => Some(chain.serve_http(SocketAddr::from(([127, 0, 0, 1], settings.rpc_port))).await.map_err(|e| {
-            SetupError::Port { port: settings.rpc_port, source: std::io::Error::other(e.to_string()) }
-        })?),
+        Some(chain) => {
+            Some(chain.serve_http(SocketAddr::from(([127, 0, 0, 1], settings.rpc_port))).await.map_err(|e| {
+                SetupError::Port { port: settings.rpc_port, source: std::io::Error::other(e.to_string()) }
+            })?)
+        }
         None => None,
     };
     let ledger = ledger(&chain, &net, &key, &network);
@@ -181,7 +196,8 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let pool = worker_pool(&home, exe, slots)?;
     let lie_every = settings.share.as_ref().and_then(|share| share.lie_every);
     let runner = Runner::new(net.clone(), inbox.clone(), pool, slots as usize, lie_every);
-    let index = chain.as_ref().map(|_| Arc::new(IndexNode::new(IndexConfig::default(), validate_offers(network.domain))));
+    let index =
+        chain.as_ref().map(|_| Arc::new(IndexNode::new(IndexConfig::default(), validate_offers(network.domain))));
     let index_nodes: Vec<NodeId> = network.ledger.iter().map(|peer| peer.node).collect();
     let offers = Offers::new(net.clone(), glean_vm::CLASS, validate_offers(network.domain), index_nodes, index.clone());
     let events = Events::default();
@@ -204,8 +220,10 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     ));
     let identity =
         Identity { node: net.id(), key, domain: network.domain, class: glean_vm::CLASS, secret: check_secret(&home)? };
-    let node = Node::restore(identity, glean_protocol::Settings::default(), records);
-    let world = NodeWorld { inbox: inbox.clone(), sessions: sessions.clone(), offers, ledger: ledger.clone(), runner, events };
+    let choices = glean_protocol::Settings { claim_idle_ms: CLAIM_IDLE_MS, ..glean_protocol::Settings::default() };
+    let node = Node::restore(identity, choices, records);
+    let world =
+        NodeWorld { inbox: inbox.clone(), sessions: sessions.clone(), offers, ledger: ledger.clone(), runner, events };
     let brain = tokio::spawn(brain::run(node, journal, asks, world));
     tokio::spawn(accept(net.clone(), sessions, chain.as_ref().map(Chain::rpc), index));
     let port = settings.api_port;
@@ -219,7 +237,9 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     app.resume_share().await;
     let failed = wait(&app, brain, chain.as_ref().map(Chain::failure)).await;
     client_file::remove(&home);
-    net.close().await;
+    if tokio::time::timeout(CLOSE_PATIENCE, net.close()).await.is_err() {
+        tracing::debug!("some peers did not hear our goodbye");
+    }
     if let Some(chain) = chain {
         chain.close().await;
     }
@@ -341,9 +361,11 @@ fn open_chain(home: &Home, network: &Network) -> Result<Option<Chain>, SetupErro
     if network.ledger.is_some() {
         return Ok(None);
     }
-    let genesis: Genesis = home.read_json("genesis.json")?.ok_or_else(|| SetupError::NoNetwork(home.root().to_owned()))?;
+    let genesis: Genesis =
+        home.read_json("genesis.json")?.ok_or_else(|| SetupError::NoNetwork(home.root().to_owned()))?;
     let faucet = faucet_key(home)?;
-    let config = ChainConfig { dir: home.path("ledger"), genesis, validator_key: None, faucet_key: Some(faucet.to_bytes()) };
+    let config =
+        ChainConfig { dir: home.path("ledger"), genesis, validator_key: None, faucet_key: Some(faucet.to_bytes()) };
     Ok(Some(Chain::open(config)?))
 }
 
@@ -365,7 +387,11 @@ fn worker_pool(home: &Home, exe: PathBuf, slots: u32) -> Result<WorkerPool, Setu
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, SetupError> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(SetupError::Runtime)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(SetupError::Runtime)
 }
 
 // --- keys ---

@@ -227,7 +227,8 @@ impl Runner {
 }
 
 fn request(job: &Job, manifest: &Manifest, files: &Arc<Vec<RunFile>>, spec: &TaskSpec) -> RunRequest {
-    let args = std::iter::once(manifest.name.clone()).chain(manifest.args.iter().cloned()).chain(spec.args.iter().cloned());
+    let args =
+        std::iter::once(manifest.name.clone()).chain(manifest.args.iter().cloned()).chain(spec.args.iter().cloned());
     RunRequest {
         args: args.collect(),
         env: manifest.env.clone(),

@@ -146,7 +146,8 @@ impl Sessions {
         let Some(blobs) = self.net.blobs() else { return Ok(()) };
         for (hash, len) in blobs_of(results) {
             let from = [PeerAddr::of(peer)];
-            let size = blobs.fetch(hash, &from, self.blob_bytes_max.min(len), |_| {}).await.map_err(|e| e.to_string())?;
+            let size =
+                blobs.fetch(hash, &from, self.blob_bytes_max.min(len), |_| {}).await.map_err(|e| e.to_string())?;
             if size != len {
                 return Err(format!("{hash} has {size} bytes, not {len}"));
             }

@@ -216,8 +216,7 @@ fn seal(key: &AccountKey, password: &str, log_n: u8) -> Result<Vec<u8>, WalletEr
     let derived = stretch(password, salt.as_slice(), &params);
     let mut secret = key.to_bytes();
     apply_cipher(&derived, &iv, secret.as_mut_slice());
-    let kdfparams =
-        ScryptParams { dklen: 32, n: 1 << log_n, p: 1, r: SCRYPT_R, salt: hex::encode(salt.as_slice()) };
+    let kdfparams = ScryptParams { dklen: 32, n: 1 << log_n, p: 1, r: SCRYPT_R, salt: hex::encode(salt.as_slice()) };
     let keystore = Keystore {
         version: 3,
         id: uuid_v4(*id),
@@ -430,7 +429,8 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_the_keys_is_noticed() {
-        let lying = OFFICIAL.replace("\"version\"", "\"address\": \"00000000000000000000000000000000000000aa\", \"version\"");
+        let lying =
+            OFFICIAL.replace("\"version\"", "\"address\": \"00000000000000000000000000000000000000aa\", \"version\"");
         let refused = open(Path::new("x"), lying.as_bytes(), "testpassword").unwrap_err();
         assert!(matches!(refused, WalletError::NotAKeystore { .. }), "{refused}");
     }

@@ -182,7 +182,8 @@ async fn bombs_are_outcomes() {
     assert_eq!((flood.outcome, flood.stdout.len()), (Outcome::OutputLimit, 8 << 20));
     let deep = bench.run_one(guest!("recurse"), RunRequest { fuel_max: u64::MAX / 2, ..request(&[]) }).await;
     // Whichever ends first: the C stack inside the guest's memory (its own doing), or the machine's.
-    let ended = matches!(&deep, Ok(reply) if matches!(reply.outcome, Outcome::Trap(_))) || deep == Err(NoVerdict::StackOverflow);
+    let ended = matches!(&deep, Ok(reply) if matches!(reply.outcome, Outcome::Trap(_)))
+        || deep == Err(NoVerdict::StackOverflow);
     assert!(ended, "{deep:?}");
 }
 
@@ -259,7 +260,9 @@ async fn a_worker_does_not_outlive_its_node() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let worker = eventually("it starts a worker that computes", || children(node.id()).into_iter().find(|pid| cpu_ticks(*pid) > 5));
+    let worker = eventually("it starts a worker that computes", || {
+        children(node.id()).into_iter().find(|pid| cpu_ticks(*pid) > 5)
+    });
     node.kill().unwrap();
     node.wait().unwrap();
     eventually("its worker ends", || (!is_running(worker)).then_some(()));

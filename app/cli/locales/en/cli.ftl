@@ -250,6 +250,7 @@ demo-checked = checked   { $done }/{ $tasks } tiles accepted; { $again } answers
 demo-liar = liar      { $name } answered task { $task } wrongly: its slice of { $tasks } tasks is not paid, { $price } gUSD
 demo-no-liar = nobody was caught lying in this run
 demo-paid = paid      { $paid } of at most { $budget } gUSD: { $shares }
+demo-cashed = ledger    every voucher is cashed by block { $height }; balances now: { $balances } gUSD (5 % fee deducted; each began with the 100 of the faucet)
 demo-picture = picture   { $file } · blake3 { $hash }
 demo-receipts = receipts{"  "}
 demo-left = stopped; everything is kept in { $dir }: run it again to go on

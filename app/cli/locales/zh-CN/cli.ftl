@@ -216,6 +216,7 @@ demo-checked = 核对  { $done }/{ $tasks } 块已接受；{ $again } 个答案�
 demo-liar = 说谎  { $name } 答错了任务 { $task }：它那一片 { $tasks } 个任务不付款，{ $price } gUSD
 demo-no-liar = 这一次没有查出说谎者
 demo-paid = 付款  { $paid } gUSD，上限 { $budget }：{ $shares }
+demo-cashed = 账本      到第 { $height } 块，所有凭证均已兑现；当前余额：{ $balances } gUSD（已扣 5 % 手续费；每个账户起初由水龙头发放 100）
 demo-picture = 图画  { $file } · blake3 { $hash }
 demo-receipts = 收据{"  "}
 demo-left = 已停止；一切保存在 { $dir }：再次运行即可继续

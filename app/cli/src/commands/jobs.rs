@@ -138,7 +138,9 @@ fn say_event(ui: &Ui, line: &EventLine) -> String {
         Event::TaskAccepted { index, outcome, provider, .. } => {
             text!(ui, "event-accepted", task = *index, outcome = outcome.to_string(), machine = provider.short())
         }
-        Event::TaskFailed { index, reason, .. } => text!(ui, "event-failed", task = *index, why = say_reason(ui, reason)),
+        Event::TaskFailed { index, reason, .. } => {
+            text!(ui, "event-failed", task = *index, why = say_reason(ui, reason))
+        }
         Event::SliceSent { provider, slice, tasks, .. } => {
             text!(ui, "event-sent", slice = *slice, tasks = *tasks, machine = provider.short())
         }
@@ -152,7 +154,9 @@ fn say_event(ui: &Ui, line: &EventLine) -> String {
         Event::LiarCaught { index, provider, unpaid, .. } => {
             text!(ui, "run-caught", machine = provider.short(), task = *index, unpaid = unpaid.to_string())
         }
-        Event::SliceLost { provider, why, .. } => text!(ui, "event-lost", machine = provider.short(), why = why.clone()),
+        Event::SliceLost { provider, why, .. } => {
+            text!(ui, "event-lost", machine = provider.short(), why = why.clone())
+        }
         Event::RefusedBy { provider, refusal } => {
             text!(ui, "event-refused", machine = provider.short(), why = refusal.to_string())
         }

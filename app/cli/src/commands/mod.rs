@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::CommandFactory;
 
-use crate::args::{Cli, Cmd};
 pub use self::network::{join_blocking, stop_node};
 pub use self::receipt::{read_bundle, say_report, write_bundle};
 pub use self::run::{Sink, deliver, request_id, watch};
+use crate::args::{Cli, Cmd};
 use crate::client::Client;
 use crate::demo::demo;
 use crate::fail::Fail;

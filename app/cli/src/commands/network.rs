@@ -63,7 +63,13 @@ pub async fn join(context: &Context, args: JoinArgs) -> Result<u8> {
     join_blocking(&context.home, &args.line).await?;
     let status = first_credits(&context.node().await?).await?;
     let balance = Ui::money(status.balance.unwrap_or(Amount::ZERO));
-    ui.done(&text!(ui, "joined", name = status.network.clone(), account = status.account.to_string(), balance = balance));
+    ui.done(&text!(
+        ui,
+        "joined",
+        name = status.network.clone(),
+        account = status.account.to_string(),
+        balance = balance
+    ));
     if status.height.is_none() {
         ui.say(&ui.yellow(&text!(ui, "ledger-far")));
     }
@@ -217,7 +223,14 @@ fn machines_table(ui: &Ui, machines: &[MachineLine]) -> String {
         ]
     };
     let heads = [
-        "head-machine", "head-slots", "head-price", "head-speed", "head-clean", "head-faults", "head-paid", "head-obstacle",
+        "head-machine",
+        "head-slots",
+        "head-price",
+        "head-speed",
+        "head-clean",
+        "head-faults",
+        "head-paid",
+        "head-obstacle",
     ];
     ui.table(&heads, &machines.iter().map(row).collect::<Vec<_>>())
 }

@@ -73,9 +73,11 @@ fn bundle_table(ui: &Ui, bundle: &ReceiptBundle) -> String {
 
 /// What was found, one line per failing paper.
 pub fn say_report(ui: &Ui, report: &VerifyReport) -> String {
-    let mut lines: Vec<String> = report.findings.iter().map(|finding| {
-        format!("{} {}: {}", ui.red("✗"), finding.paper, ui.text(finding.fault.key(), &[]))
-    }).collect();
+    let mut lines: Vec<String> = report
+        .findings
+        .iter()
+        .map(|finding| format!("{} {}: {}", ui.red("✗"), finding.paper, ui.text(finding.fault.key(), &[])))
+        .collect();
     let (paid, budget) = (report.paid.to_string(), report.budget.to_string());
     let verdict = if report.ok { "receipt-ok" } else { "receipt-bad" };
     lines.push(text!(ui, verdict, receipts = report.receipts, tasks = report.tasks, papers = report.findings.len()));

@@ -155,7 +155,11 @@ fn piped_stdin() -> Result<Vec<u8>> {
 
 fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes).context("could not read standard input")?;
+    std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .context("could not read standard input")?;
     if bytes.len() as u64 > STDIN_BYTES_MAX {
         return Err(Fail::new("stdin_too_large", (STDIN_BYTES_MAX >> 20).to_string()).into());
     }

@@ -110,7 +110,8 @@ impl House {
 
     /// Asks all to stop, then ends those that did not.
     pub async fn close(mut self) {
-        for (home, _) in &self.children {
+        // The ledger last: the others may still want to tell it something.
+        for (home, _) in self.children.iter().rev() {
             if let Some(node) = Client::find(home).await {
                 // One that cannot be asked is ended below.
                 let _ = node.act(Method::POST, "/stop").await;

@@ -108,12 +108,18 @@ async fn play(context: &Context, dir: &Path, house: &mut House) -> Result<u8> {
     let report = verify(&bundle);
     named(ui, &bundle, &names);
     paid(ui, &report, &names);
+    cashed(ui, &nodes[2..], &names).await?;
     pictured(ui, dir, &tasks, &results)?;
     match report.ok {
         true => done(ui, "demo-receipts", &say_report(ui, &report).lines().next().unwrap_or_default().to_owned()),
         false => ui.say(&ui.red(&say_report(ui, &report))),
     }
-    ui.say(&text!(ui, "demo-next", file = file.display().to_string(), home = house.home(house::REQUESTER).display().to_string()));
+    ui.say(&text!(
+        ui,
+        "demo-next",
+        file = file.display().to_string(),
+        home = house.home(house::REQUESTER).display().to_string()
+    ));
     if ui.json {
         ui.out_json(&report)?;
     }
@@ -177,7 +183,8 @@ fn request(dir: &Path) -> Result<JobRequest> {
         Some(id) => id,
         None => {
             let id = request_id()?;
-            fs::write(&note, serde_json::to_vec(&id)?).with_context(|| format!("could not write {}", note.display()))?;
+            fs::write(&note, serde_json::to_vec(&id)?)
+                .with_context(|| format!("could not write {}", note.display()))?;
             id
         }
     };
@@ -224,7 +231,8 @@ fn named(ui: &Ui, bundle: &ReceiptBundle, names: &BTreeMap<Address, &'static str
     for (verdict, receipt) in &bundle.verdicts {
         let who = names.get(&receipt.paper.provider).copied().unwrap_or("?");
         let price = Ui::money(receipt.paper.price);
-        let said = text!(ui, "demo-liar", name = who, task = verdict.paper.index, tasks = receipt.paper.tasks, price = price);
+        let said =
+            text!(ui, "demo-liar", name = who, task = verdict.paper.index, tasks = receipt.paper.tasks, price = price);
         ui.say(&format!(" {} {said}", ui.red("✗")));
     }
     if bundle.verdicts.is_empty() {
@@ -241,6 +249,28 @@ fn paid(ui: &Ui, report: &VerifyReport, names: &BTreeMap<Address, &'static str>)
     let shares: Vec<String> = report.providers.iter().map(share).collect();
     let (paid, budget) = (Ui::money(report.paid), Ui::money(report.budget));
     ui.done(&text!(ui, "demo-paid", paid = paid, budget = budget, shares = shares.join(" · ")));
+}
+
+/// What each machine has on the ledger once it has cashed its last voucher: read from the ledger, fee deducted.
+async fn cashed(ui: &Ui, providers: &[Client], names: &BTreeMap<Address, &'static str>) -> Result<()> {
+    let start = Instant::now();
+    let mut balances = Vec::new();
+    let mut height = 0;
+    for node in providers {
+        let status = loop {
+            let status: Status = node.get("/status").await?;
+            let held = status.share.as_ref().map_or(Amount::ZERO, |share| share.held);
+            if held == Amount::ZERO || start.elapsed() > PATIENCE {
+                break status;
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        };
+        let who = names.get(&status.account).copied().unwrap_or("?");
+        balances.push(format!("{who} {}", Ui::money(status.balance.unwrap_or(Amount::ZERO))));
+        height = height.max(status.height.unwrap_or(0));
+    }
+    ui.done(&text!(ui, "demo-cashed", height = height, balances = balances.join(" · ")));
+    Ok(())
 }
 
 /// The tiles become a picture.

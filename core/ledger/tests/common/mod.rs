@@ -5,8 +5,8 @@
 use alloy_consensus::{Block, Header, SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, Bytes, TxKind, U256};
 use glean_ledger::{
-    Addresses, Built, CallOutcome, CallRequest, Executed, Faucet, Genesis, MemoryState, Overrides, Proposal,
-    Refusal, State, build_block, call, recover_senders, verify_block,
+    Addresses, Built, CallOutcome, CallRequest, Executed, Faucet, Genesis, MemoryState, Overrides, Proposal, Refusal,
+    State, build_block, call, recover_senders, verify_block,
 };
 use glean_types::{AccountKey, Amount, Domain};
 

@@ -27,7 +27,9 @@ impl Requester {
     pub fn on_done(&mut self, step: &mut Step, from: NodeId, done: SliceDoneMsg) {
         let Some(ix) = self.market.find(&from) else { return };
         let receipt = &done.receipt.paper;
-        let Some(channel) = self.rels[ix.0 as usize].channel.as_ref().filter(|c| c.id == receipt.channel) else { return };
+        let Some(channel) = self.rels[ix.0 as usize].channel.as_ref().filter(|c| c.id == receipt.channel) else {
+            return;
+        };
         let Some(seq) = self.by_number.get(&(receipt.channel, receipt.slice)).copied() else {
             // Paid already, and the voucher was lost on its way.
             if let Some(voucher) = channel.voucher {
@@ -206,7 +208,15 @@ impl Requester {
     }
 
     /// Takes an item out of a slice that will not answer it. `avoid` is the machine that failed, if one did.
-    pub(super) fn put_back(&mut self, step: &mut Step, slot: usize, seq: u64, item: Item, avoid: Ix, why: Option<NoVerdict>) {
+    pub(super) fn put_back(
+        &mut self,
+        step: &mut Step,
+        slot: usize,
+        seq: u64,
+        item: Item,
+        avoid: Ix,
+        why: Option<NoVerdict>,
+    ) {
         match item.role {
             Role::Original | Role::Backup => {
                 let adopted = self.orphan_check(slot, seq, item.index);
@@ -228,7 +238,9 @@ impl Requester {
                 }
             }
             Role::Copy => {
-                if let Some(check) = self.checks.get_mut(&(slot, item.index)).filter(|check| check.place == Place::At(seq)) {
+                if let Some(check) =
+                    self.checks.get_mut(&(slot, item.index)).filter(|check| check.place == Place::At(seq))
+                {
                     check.place = Place::Waiting;
                     self.jobs[slot].unplaced.push(item.index);
                 }
@@ -324,7 +336,9 @@ impl Requester {
         let overtaken: Vec<u64> = self
             .slices
             .iter()
-            .filter(|(_, s)| s.job == slot && s.is_out() && s.items.iter().any(|i| i.index == index) && s.items.iter().all(is_idle))
+            .filter(|(_, s)| {
+                s.job == slot && s.is_out() && s.items.iter().any(|i| i.index == index) && s.items.iter().all(is_idle)
+            })
             .map(|(seq, _)| *seq)
             .collect();
         overtaken.into_iter().for_each(|seq| self.drop_slice(step, seq));
@@ -404,7 +418,9 @@ impl Requester {
             });
             let is_gone = !rel.up
                 && rel.open.iter().any(|seq| self.slices.get(seq).is_some_and(Slice::is_out))
-                && rel.down_since_ms.is_some_and(|since| step.now_ms >= since.saturating_add(step.settings.reconnect_ms));
+                && rel
+                    .down_since_ms
+                    .is_some_and(|since| step.now_ms >= since.saturating_add(step.settings.reconnect_ms));
             if is_late || is_gone {
                 let why = if is_gone { "the machine is gone" } else { "the lease ran out" };
                 self.give_up(step, ix, why, true);
@@ -413,7 +429,14 @@ impl Requester {
         }
     }
 
-    pub fn on_refused(&mut self, step: &mut Step, from: NodeId, channel: glean_types::ChannelId, slice: Option<u64>, refusal: Refusal) {
+    pub fn on_refused(
+        &mut self,
+        step: &mut Step,
+        from: NodeId,
+        channel: glean_types::ChannelId,
+        slice: Option<u64>,
+        refusal: Refusal,
+    ) {
         let Some(ix) = self.market.find(&from) else { return };
         if self.rels[ix.0 as usize].channel.as_ref().is_none_or(|ours| ours.id != channel) {
             return;
@@ -435,7 +458,14 @@ impl Requester {
     }
 
     /// What a refused slice means for its machine and its tasks.
-    fn judge_refusal(&mut self, step: &mut Step, ix: Ix, slot: usize, price_max: Amount, refusal: Refusal) -> (Ix, Option<NoVerdict>) {
+    fn judge_refusal(
+        &mut self,
+        step: &mut Step,
+        ix: Ix,
+        slot: usize,
+        price_max: Amount,
+        refusal: Refusal,
+    ) -> (Ix, Option<NoVerdict>) {
         match refusal {
             Refusal::Dropped => (Ix::NONE, None),
             Refusal::OutOfOrder { expected } => {
@@ -470,13 +500,16 @@ impl Requester {
             let job = &self.jobs[slice.job];
             let specs = slice.items.iter().map(|item| job.specs[item.index as usize].clone()).collect();
             slice.deadline_ms = slice.deadline_ms.max(step.now_ms.saturating_add(slice.lease_ms));
-            step.send(node, WorkMsg::Slice(Box::new(SliceMsg {
-                channel: slice.channel,
-                slice: slice.number,
-                job: job.signed.clone(),
-                price_max: slice.price_max,
-                specs,
-            })));
+            step.send(
+                node,
+                WorkMsg::Slice(Box::new(SliceMsg {
+                    channel: slice.channel,
+                    slice: slice.number,
+                    job: job.signed.clone(),
+                    price_max: slice.price_max,
+                    specs,
+                })),
+            );
         }
     }
 }
@@ -485,6 +518,12 @@ impl Requester {
 pub(super) fn accept(step: &mut Step, job: &mut crate::work::Job, result: TaskResult, provider: NodeId, receipt: B256) {
     let state = if result.outcome.is_success() { TaskState::Succeeded } else { TaskState::Failed };
     job.set_state(result.index, state);
-    step.report(Event::TaskAccepted { job: job.id, index: result.index, outcome: result.outcome, fuel: result.fuel, provider });
+    step.report(Event::TaskAccepted {
+        job: job.id,
+        index: result.index,
+        outcome: result.outcome,
+        fuel: result.fuel,
+        provider,
+    });
     step.record(Record::Accepted { job: job.id, result, provider, receipt });
 }

@@ -134,7 +134,8 @@ impl Requester {
         let job = &mut self.jobs[slot];
         job.tasks[index as usize].checked_by = checker.unwrap_or(Ix::OWN);
         job.learn(index, check.answers.iter().map(|answer| answer.machine).collect());
-        let (provider, checker) = (self.market.node(check.machine).unwrap_or_default(), checker.and_then(|ix| self.market.node(ix)));
+        let (provider, checker) =
+            (self.market.node(check.machine).unwrap_or_default(), checker.and_then(|ix| self.market.node(ix)));
         step.report(Event::CheckPassed { job: self.jobs[slot].id, index, provider, checker });
     }
 
@@ -236,7 +237,10 @@ impl Requester {
     fn hurry(&mut self, step: &mut Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
         let Some(answered_ms) = check.answered_ms else { return };
-        let waited = step.now_ms >= answered_ms.saturating_add(step.settings.check_wait_ms);
+        // The other machine gets twice the time that the first one took: long tasks are not run a third time.
+        let took_ms = self.slices.get(&check.original).map_or(0, |slice| answered_ms.saturating_sub(slice.sent_ms));
+        let patience_ms = step.settings.check_wait_ms.saturating_add(took_ms.saturating_mul(2));
+        let waited = step.now_ms >= answered_ms.saturating_add(patience_ms);
         let is_due = match check.place {
             Place::Waiting => waited || !self.someone_may_check(step, key.0, check),
             Place::At(_) => waited,
@@ -317,7 +321,8 @@ impl Requester {
         let mut results = results.into_iter();
         for index in indexes {
             let result = results.next().unwrap_or(Err(NoVerdict::Worker("no answer".into())));
-            let result = result.and_then(|r| if r.index == index { Ok(r) } else { Err(NoVerdict::Worker("mixed up".into())) });
+            let result =
+                result.and_then(|r| if r.index == index { Ok(r) } else { Err(NoVerdict::Worker("mixed up".into())) });
             self.decide(step, (slot, index), result);
         }
         self.plan(step);
@@ -334,7 +339,8 @@ impl Requester {
         };
         let job = &self.jobs[slot];
         let expected = result.leaf(job.id, job.input_hash(index));
-        let (right, wrong): (Vec<Answer>, Vec<Answer>) = check.answers.into_iter().partition(|answer| answer.leaf == expected);
+        let (right, wrong): (Vec<Answer>, Vec<Answer>) =
+            check.answers.into_iter().partition(|answer| answer.leaf == expected);
         right.iter().for_each(|answer| self.clear(step, answer.machine));
         if let Some(first) = right.first() {
             let provider = self.market.node(first.machine).unwrap_or_default();
@@ -384,7 +390,12 @@ impl Requester {
         let state = if result.outcome.is_success() { TaskState::Succeeded } else { TaskState::Failed };
         job.set_state(index, state);
         let provider = self.market.node(liar).unwrap_or_default();
-        step.record(Record::Accepted { job: job.id, result: result.clone(), provider: step.me.node, receipt: B256::ZERO });
+        step.record(Record::Accepted {
+            job: job.id,
+            result: result.clone(),
+            provider: step.me.node,
+            receipt: B256::ZERO,
+        });
         step.report(Event::TaskCorrected { job: job.id, index, provider });
         let paid = job.paid_slices.get(&liar).and_then(|all| all.iter().find(|paid| paid.unchecked.contains(&index)));
         if let Some((receipt, digest)) = paid.map(|paid| (paid.receipt.clone(), paid.digest)) {
@@ -405,7 +416,14 @@ impl Requester {
             item.void = true;
             let item = *item;
             if item.role.is_for_answer() {
-                self.put_back(step, slot, answer.slice, item, answer.machine, Some(NoVerdict::Worker("two machines disagree and ours cannot tell".into())));
+                self.put_back(
+                    step,
+                    slot,
+                    answer.slice,
+                    item,
+                    answer.machine,
+                    Some(NoVerdict::Worker("two machines disagree and ours cannot tell".into())),
+                );
                 // `put_back` took the slice's hold on the task; settling must not take it again.
                 self.jobs[slot].tasks[index as usize].live += 1;
             }
@@ -450,7 +468,10 @@ impl Requester {
     /// What a machine has delivered and not been paid for.
     fn unpaid(&self, ix: Ix) -> Amount {
         let open = &self.rels[ix.0 as usize].open;
-        open.iter().filter_map(|seq| self.slices.get(seq)?.answered()).map(|answered| answered.receipt.paper.price).sum()
+        open.iter()
+            .filter_map(|seq| self.slices.get(seq)?.answered())
+            .map(|answered| answered.receipt.paper.price)
+            .sum()
     }
 
     /// Queues the accepted answers of a machine that nobody has compared, newest first.
@@ -460,7 +481,9 @@ impl Requester {
             let Some(paid) = job.paid_slices.get(&ix) else { continue };
             let doubtful = paid.iter().rev().flat_map(|slice| slice.unchecked.iter().copied());
             let doubtful: Vec<u32> = doubtful
-                .filter(|index| job.tasks[*index as usize].by == ix && job.tasks[*index as usize].checked_by == Ix::NONE)
+                .filter(|index| {
+                    job.tasks[*index as usize].by == ix && job.tasks[*index as usize].checked_by == Ix::NONE
+                })
                 .take(RETRO_MAX)
                 .collect();
             count += doubtful.len() as u32;

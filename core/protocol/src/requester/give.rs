@@ -44,7 +44,8 @@ impl Requester {
     fn ask_offers(&mut self, step: &mut Step) {
         let waiting: u64 = self.active().map(|slot| u64::from(self.jobs[slot].waiting())).sum();
         let engaged = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
-        let slots: u64 = engaged.filter_map(|(ix, _)| self.market.get(ix)).map(|machine| u64::from(machine.slots())).sum();
+        let slots: u64 =
+            engaged.filter_map(|(ix, _)| self.market.get(ix)).map(|machine| u64::from(machine.slots())).sum();
         let every_ms = match step.settings.query_every_ms {
             every if self.ranked.is_empty() => every / 5,
             every if slots >= waiting => every.saturating_mul(4),
@@ -60,7 +61,8 @@ impl Requester {
 
     /// Engages the best machines until their slots cover the work, and keeps sessions and channels up.
     fn engage(&mut self, step: &mut Step) {
-        let wanted: u64 = self.active().map(|slot| u64::from(self.jobs[slot].waiting()) + self.jobs[slot].retro.len() as u64).sum();
+        let wanted: u64 =
+            self.active().map(|slot| u64::from(self.jobs[slot].waiting()) + self.jobs[slot].retro.len() as u64).sum();
         let (mut slots, mut count) = (0u64, 0usize);
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
@@ -247,7 +249,9 @@ impl Requester {
         let mut items = Vec::new();
         let mut left = Vec::new();
         for index in std::mem::take(&mut job.unplaced) {
-            let Some(check) = self.checks.get(&(slot, index)).filter(|check| check.place == Place::Waiting) else { continue };
+            let Some(check) = self.checks.get(&(slot, index)).filter(|check| check.place == Place::Waiting) else {
+                continue;
+            };
             let is_next = check.has_original() || verify::is_checker(&step.me.secret, job.id, index, node);
             let fits = items.len() < most && is_next && may_check(&self.market, &self.rels, check, ix);
             if fits {
@@ -295,7 +299,8 @@ impl Requester {
         let number = channel.next_slice;
         channel.next_slice += 1;
         let id = channel.id;
-        let ahead_ms: u64 = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|s| s.is_out()).map(|s| s.lease_ms).sum();
+        let ahead_ms: u64 =
+            rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|s| s.is_out()).map(|s| s.lease_ms).sum();
         rel.open.push(seq);
         rel.last_sent = Some(seq);
         rel.active_ms = step.now_ms;
@@ -307,29 +312,49 @@ impl Requester {
             indexes: items.iter().map(|item| item.index).collect(),
             price_max,
         });
-        step.report(Event::SliceSent { job: job_id, provider: node, slice: number, tasks: items.len() as u32, checks: shown as u32 });
-        step.send(node, WorkMsg::Slice(Box::new(SliceMsg { channel: id, slice: number, job: signed, price_max, specs })));
-        self.by_number.insert((id, number), seq);
-        self.slices.insert(seq, Slice {
-            job: slot,
-            machine: ix,
-            channel: id,
-            number,
-            items,
-            price_max,
-            sent_ms: step.now_ms,
-            expected_ms,
-            lease_ms,
-            deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
-            pending: checks,
-            backed_up: false,
-            stage: Stage::Out,
+        step.report(Event::SliceSent {
+            job: job_id,
+            provider: node,
+            slice: number,
+            tasks: items.len() as u32,
+            checks: shown as u32,
         });
+        step.send(
+            node,
+            WorkMsg::Slice(Box::new(SliceMsg { channel: id, slice: number, job: signed, price_max, specs })),
+        );
+        self.by_number.insert((id, number), seq);
+        self.slices.insert(
+            seq,
+            Slice {
+                job: slot,
+                machine: ix,
+                channel: id,
+                number,
+                items,
+                price_max,
+                sent_ms: step.now_ms,
+                expected_ms,
+                lease_ms,
+                deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
+                pending: checks,
+                backed_up: false,
+                stage: Stage::Out,
+            },
+        );
     }
 
     /// Chooses secretly which of a slice's tasks are checked, and adds canaries if it `may_add` tasks; says for
     /// how many checks its payment waits.
-    pub(super) fn choose_checks(&mut self, step: &Step, slot: usize, ix: Ix, seq: u64, items: &mut Vec<Item>, may_add: bool) -> u32 {
+    pub(super) fn choose_checks(
+        &mut self,
+        step: &Step,
+        slot: usize,
+        ix: Ix,
+        seq: u64,
+        items: &mut Vec<Item>,
+        may_add: bool,
+    ) -> u32 {
         if !step.settings.checks {
             return 0;
         }
@@ -341,7 +366,8 @@ impl Requester {
         let mut canaries = Vec::new();
         for item in items.iter().filter(|item| item.role.is_for_answer()) {
             let key = (slot, item.index);
-            let chosen = verify::is_chosen(&step.me.secret, job.id, item.index, node, right.saturating_add(rel.pending_checks));
+            let chosen =
+                verify::is_chosen(&step.me.secret, job.id, item.index, node, right.saturating_add(rel.pending_checks));
             if !chosen || self.checks.contains_key(&key) {
                 continue;
             }
@@ -380,12 +406,14 @@ impl Requester {
                 let billed = mean.saturating_add(glean_types::params::FUEL_PER_TASK).saturating_mul(tasks);
                 let expected = billed / speed.saturating_mul(1_000);
                 // One task may take far longer than the mean, but none longer than its timeout.
-                let lease = step.settings.lease_min_ms.saturating_add(expected.saturating_mul(4)).saturating_add(timeout_ms);
+                let lease =
+                    step.settings.lease_min_ms.saturating_add(expected.saturating_mul(4)).saturating_add(timeout_ms);
                 (expected, lease.min(LEASE_MS_MAX))
             }
             None => {
                 let rounds = tasks.div_ceil(slots);
-                let lease = step.settings.lease_min_ms.saturating_add(timeout_ms.saturating_mul(rounds)).min(LEASE_MS_MAX);
+                let lease =
+                    step.settings.lease_min_ms.saturating_add(timeout_ms.saturating_mul(rounds)).min(LEASE_MS_MAX);
                 (lease, lease)
             }
         }
@@ -412,7 +440,10 @@ impl Requester {
     fn late_slice(&self, step: &Step, ix: Ix) -> Option<u64> {
         let is_late = |slice: &Slice| {
             let due = slice.expected_ms.saturating_mul(2).saturating_add(LATE_MS);
-            slice.is_out() && !slice.backed_up && slice.machine != ix && step.now_ms >= slice.sent_ms.saturating_add(due)
+            slice.is_out()
+                && !slice.backed_up
+                && slice.machine != ix
+                && step.now_ms >= slice.sent_ms.saturating_add(due)
         };
         self.slices.iter().find(|(_, slice)| is_late(slice) && !self.jobs[slice.job].ended).map(|(seq, _)| *seq)
     }
@@ -448,7 +479,10 @@ impl Requester {
                 self.recheck_alone(slot);
             }
             let job = &self.jobs[slot];
-            if !job.has_work() || job.purse.reserved > Amount::ZERO || self.slices.values().any(|s| s.job == slot && !matches!(s.stage, Stage::Lost)) {
+            if !job.has_work()
+                || job.purse.reserved > Amount::ZERO
+                || self.slices.values().any(|s| s.job == slot && !matches!(s.stage, Stage::Lost))
+            {
                 continue;
             }
             let is_short = |ix: Ix| {
@@ -477,7 +511,8 @@ pub(super) fn may_check(market: &crate::market::Market, rels: &[Relation], check
 
 /// Deposits that no promise has used up.
 fn idle_deposit(rel: &Relation) -> Amount {
-    let open = rel.channel.as_ref().filter(|channel| !channel.dead).map_or(Amount::ZERO, |channel| channel.purse.free());
+    let open =
+        rel.channel.as_ref().filter(|channel| !channel.dead).map_or(Amount::ZERO, |channel| channel.purse.free());
     open.saturating_add(rel.funding.map_or(Amount::ZERO, |(_, add)| add))
 }
 

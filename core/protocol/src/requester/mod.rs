@@ -205,7 +205,8 @@ impl Requester {
         for offer in offers {
             let rels = &self.rels;
             let is_bound = |ix: Ix| {
-                rels.get(ix.0 as usize).is_some_and(|rel| rel.channel.as_ref().is_some_and(|c| !c.dead) || rel.funding.is_some())
+                rels.get(ix.0 as usize)
+                    .is_some_and(|rel| rel.channel.as_ref().is_some_and(|c| !c.dead) || rel.funding.is_some())
             };
             let (us, class) = (step.me.node, step.me.class);
             any |= self.market.take(offer, us, class, &step.me.domain, step.now_ms, is_bound).is_ok();

@@ -21,7 +21,9 @@ impl Requester {
     pub fn restore(&mut self, step: &Step, record: Record) {
         match record {
             Record::Submitted(submission) => self.restore_job(step, *submission),
-            Record::Accepted { job, result, provider, receipt } => self.restore_accepted(step, job, &result, provider, receipt),
+            Record::Accepted { job, result, provider, receipt } => {
+                self.restore_accepted(step, job, &result, provider, receipt)
+            }
             Record::Received { receipt, .. } => {
                 let digest = receipt.paper.digest(&step.me.domain);
                 self.received.insert(digest, Arc::new(receipt));
@@ -57,10 +59,7 @@ impl Requester {
                     history.right = history.right.saturating_add(count);
                 }
             }
-            Record::Agreed { ours: false, .. }
-            | Record::Earned(_)
-            | Record::Delivered(_)
-            | Record::OfferSeq(_) => {}
+            Record::Agreed { ours: false, .. } | Record::Earned(_) | Record::Delivered(_) | Record::OfferSeq(_) => {}
         }
     }
 
@@ -145,7 +144,15 @@ impl Requester {
         u32::try_from(at).ok().map(Ix)
     }
 
-    fn restore_sent(&mut self, step: &Step, id: ChannelId, number: u64, job: JobId, indexes: Vec<u32>, price_max: Amount) {
+    fn restore_sent(
+        &mut self,
+        step: &Step,
+        id: ChannelId,
+        number: u64,
+        job: JobId,
+        indexes: Vec<u32>,
+        price_max: Amount,
+    ) {
         let Some(slot) = self.by_job.get(&job).copied() else { return };
         let Some(ix) = self.channel_of(id) else { return };
         let seq = self.next_seq;
@@ -156,21 +163,24 @@ impl Requester {
         let tasks = self.jobs[slot].paper.tasks;
         let items = indexes.into_iter().filter(|i| *i < tasks).map(|index| Item::new(index, Role::Original)).collect();
         self.by_number.insert((id, number), seq);
-        self.slices.insert(seq, Slice {
-            job: slot,
-            machine: ix,
-            channel: id,
-            number,
-            items,
-            price_max,
-            sent_ms: 0,
-            expected_ms: SLICE_MS_AIM,
-            lease_ms: step.settings.lease_min_ms,
-            deadline_ms: u64::MAX,
-            pending: 0,
-            backed_up: false,
-            stage: Stage::Out,
-        });
+        self.slices.insert(
+            seq,
+            Slice {
+                job: slot,
+                machine: ix,
+                channel: id,
+                number,
+                items,
+                price_max,
+                sent_ms: 0,
+                expected_ms: SLICE_MS_AIM,
+                lease_ms: step.settings.lease_min_ms,
+                deadline_ms: u64::MAX,
+                pending: 0,
+                backed_up: false,
+                stage: Stage::Out,
+            },
+        );
     }
 
     fn restore_paid(&mut self, voucher: Signed<Voucher>, number: u64, job: JobId, price: Amount) {

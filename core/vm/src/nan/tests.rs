@@ -105,7 +105,10 @@ fn a_chain_of_locals_is_linear_work() {
     let sets: String = (0..4_000).map(|n| format!("(local.set {n} (local.get {}))", n + 1)).collect();
     let text = dumping(
         "",
-        &format!("(local {}) {sets} (local.set 4000 (f64.div (f64.const 0) (f64.const 0))) (f64.store (i32.const 0) (local.get 0))", "f64 ".repeat(4_001)),
+        &format!(
+            "(local {}) {sets} (local.set 4000 (f64.div (f64.const 0) (f64.const 0))) (f64.store (i32.const 0) (local.get 0))",
+            "f64 ".repeat(4_001)
+        ),
     );
     let nan = [0x44, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f];
     let has_nan = program(&text).bytes.windows(nan.len()).any(|window| window == nan);
@@ -147,16 +150,18 @@ impl Grower<'_> {
                 let op = self.pick(&["add", "sub", "mul", "div", "min", "max", "copysign"]);
                 format!("({ty}.{op} {} {})", self.scalar(ty, deeper), self.scalar(ty, deeper))
             }
-            5 => format!("({ty}.{} {})", self.pick(&["neg", "abs", "sqrt", "ceil", "nearest"]), self.scalar(ty, deeper)),
+            5 => {
+                format!("({ty}.{} {})", self.pick(&["neg", "abs", "sqrt", "ceil", "nearest"]), self.scalar(ty, deeper))
+            }
             6 => format!("(local.tee {local} {})", self.scalar(ty, deeper)),
             7 => format!("({ty}.load (i32.const {}))", self.draw(1000)),
             8 => format!("({ty}.reinterpret_{int} {})", self.bits(ty, deeper)),
-            9 => format!("(select {} {} {})", self.scalar(ty, deeper), self.scalar(ty, deeper), self.bits("f32", deeper)),
-            10 => format!(
-                "(block $b (result {ty}) (br_if $b {} {}))",
-                self.scalar(ty, deeper),
-                self.bits("f32", deeper)
-            ),
+            9 => {
+                format!("(select {} {} {})", self.scalar(ty, deeper), self.scalar(ty, deeper), self.bits("f32", deeper))
+            }
+            10 => {
+                format!("(block $b (result {ty}) (br_if $b {} {}))", self.scalar(ty, deeper), self.bits("f32", deeper))
+            }
             11 => format!("(global.get $g{ty})"),
             12 => format!("({lanes}.extract_lane 1 {})", self.vector(deeper)),
             _ if ty == "f64" => format!("(f64.promote_f32 {})", self.scalar("f32", deeper)),

@@ -37,10 +37,19 @@ fn what_is_no_module_is_told_apart() {
 fn imports_are_named_when_refused() {
     let unknown = |module: &str, name: &str| Reject::UnknownImport { module: module.into(), name: name.into() };
     assert_eq!(reject(r#"(module (import "env" "log" (func)))"#), unknown("env", "log"));
-    assert_eq!(reject(r#"(module (import "wasi_snapshot_preview1" "sock_open" (func)))"#), unknown(wasi::MODULE, "sock_open"));
-    assert_eq!(reject(r#"(module (import "wasi_snapshot_preview1" "fd_write" (memory 1)))"#), unknown(wasi::MODULE, "fd_write"));
+    assert_eq!(
+        reject(r#"(module (import "wasi_snapshot_preview1" "sock_open" (func)))"#),
+        unknown(wasi::MODULE, "sock_open")
+    );
+    assert_eq!(
+        reject(r#"(module (import "wasi_snapshot_preview1" "fd_write" (memory 1)))"#),
+        unknown(wasi::MODULE, "fd_write")
+    );
     let wrong = Reject::ImportType { module: wasi::MODULE.into(), name: "fd_write".into() };
-    assert_eq!(reject(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param f64) (result i32))))"#), wrong);
+    assert_eq!(
+        reject(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param f64) (result i32))))"#),
+        wrong
+    );
 }
 
 #[test]
@@ -119,7 +128,10 @@ fn a_local_count_that_lies_allocates_nothing() {
 
 #[test]
 fn only_prepared_bytes_are_adopted() {
-    let raw = wat::parse_str(format!("(module $named {START} (func (result i64) (i64.reinterpret_f64 (f64.sqrt (f64.const -1)))))")).unwrap();
+    let raw = wat::parse_str(format!(
+        "(module $named {START} (func (result i64) (i64.reinterpret_f64 (f64.sqrt (f64.const -1)))))"
+    ))
+    .unwrap();
     let limits = ModuleLimits::default();
     let ours = prepare(&raw, &limits).unwrap();
     assert_eq!(Program::adopt(raw, &limits), Err(Reject::NotPrepared));
@@ -129,7 +141,9 @@ fn only_prepared_bytes_are_adopted() {
 
 #[test]
 fn any_damage_is_a_refusal_or_another_program_but_never_a_panic() {
-    let good = program(&format!("(module (memory 1) (table 2 funcref) (elem (i32.const 0) 0) {START} (func (result f32) (f32.sqrt (f32.const 2))))"));
+    let good = program(&format!(
+        "(module (memory 1) (table 2 funcref) (elem (i32.const 0) 0) {START} (func (result f32) (f32.sqrt (f32.const 2))))"
+    ));
     for place in 0..good.bytes.len() {
         for flip in [0x01, 0x10, 0x80, 0xff] {
             let mut bad = good.bytes.clone();

@@ -43,7 +43,10 @@ fn every_end_has_its_outcome() {
         ("(drop (memory.grow (i32.const 2000))) (call $exit (i32.const 1))", Outcome::OutOfMemory),
         ("(drop (memory.grow (i32.const 2000)))", Outcome::Exit(0)),
         // A table that may not grow is the program's own limit.
-        ("(if (i32.ne (table.grow (ref.null func) (i32.const 2)) (i32.const -1)) (then unreachable))", Outcome::Exit(0)),
+        (
+            "(if (i32.ne (table.grow (ref.null func) (i32.const 2)) (i32.const -1)) (then unreachable))",
+            Outcome::Exit(0),
+        ),
     ] {
         assert_eq!(run(&start(body)).outcome, outcome, "{body}");
     }
@@ -54,7 +57,10 @@ fn the_machine_s_own_limits_are_no_verdict() {
     let deep = start("(call $deep (i32.const 0))");
     let high = Vm::new(VmConfig { stack_bytes: 8 << 20, pooling: false, ..VmConfig::default() });
     assert!(high.is_ok(), "workers have a higher stack");
-    assert_eq!(run_with(&deep, Invocation::default(), &Limits { fuel_max: u64::MAX / 2, ..LIMITS }), Err(NoVerdict::StackOverflow));
+    assert_eq!(
+        run_with(&deep, Invocation::default(), &Limits { fuel_max: u64::MAX / 2, ..LIMITS }),
+        Err(NoVerdict::StackOverflow)
+    );
     let small = Vm::new(VmConfig { memory_max: 1 << 20, pooling: false, ..VmConfig::default() }).unwrap();
     let compiled = small.compile(&program(&start(""))).unwrap();
     assert_eq!(small.run(&compiled, Invocation::default(), &LIMITS), Err(NoVerdict::HostMemory));
@@ -69,7 +75,9 @@ fn a_program_too_big_for_its_memory_limit_never_starts() {
 
 #[test]
 fn fuel_is_a_sharp_edge() {
-    let text = start("(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000))))");
+    let text = start(
+        "(local $n i32) (loop (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000))))",
+    );
     let whole = run(&text);
     let exact = Limits { fuel_max: whole.fuel, ..LIMITS };
     assert_eq!(run_with(&text, Invocation::default(), &exact).unwrap().outcome, Outcome::Exit(0));
@@ -119,7 +127,10 @@ fn neither_optimisation_nor_pooling_can_be_seen() {
 
 #[test]
 fn nothing_is_left_for_the_next_task() {
-    let text = dumping("(global $g (mut i32) (i32.const 0))", "(i32.store (i32.const 0) (i32.add (global.get $g) (i32.add (i32.load (i32.const 0)) (i32.const 1)))) (global.set $g (i32.const 9)) (memory.fill (i32.const 64) (i32.const 7) (i32.const 60000))");
+    let text = dumping(
+        "(global $g (mut i32) (i32.const 0))",
+        "(i32.store (i32.const 0) (i32.add (global.get $g) (i32.add (i32.load (i32.const 0)) (i32.const 1)))) (global.set $g (i32.const 9)) (memory.fill (i32.const 64) (i32.const 7) (i32.const 60000))",
+    );
     let compiled = compile(&text);
     let first = vm().run(&compiled, Invocation::default(), &LIMITS).unwrap();
     for _ in 0..70 {

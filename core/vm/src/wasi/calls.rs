@@ -287,7 +287,15 @@ pub(super) fn path_open(
 }
 
 /// There are no links, so nothing that exists is one.
-pub(super) fn path_readlink(guest: &mut Guest<'_>, fd: u32, path: u32, len: u32, _buf: u32, _buf_len: u32, _out: u32) -> Answer {
+pub(super) fn path_readlink(
+    guest: &mut Guest<'_>,
+    fd: u32,
+    path: u32,
+    len: u32,
+    _buf: u32,
+    _buf_len: u32,
+    _out: u32,
+) -> Answer {
     let path = guest.path(path, len)?;
     guest.wasi.fs.at(fd, &path)?;
     Err(Errno::INVAL.into())
@@ -298,12 +306,27 @@ pub(super) fn path_remove_directory(guest: &mut Guest<'_>, fd: u32, path: u32, l
     Ok(guest.wasi.fs.remove_dir(fd, &path)?)
 }
 
-pub(super) fn path_rename(guest: &mut Guest<'_>, old_fd: u32, old: u32, old_len: u32, new_fd: u32, new: u32, new_len: u32) -> Answer {
+pub(super) fn path_rename(
+    guest: &mut Guest<'_>,
+    old_fd: u32,
+    old: u32,
+    old_len: u32,
+    new_fd: u32,
+    new: u32,
+    new_len: u32,
+) -> Answer {
     let (old, new) = (guest.path(old, old_len)?, guest.path(new, new_len)?);
     Ok(guest.wasi.fs.rename(old_fd, &old, new_fd, &new)?)
 }
 
-pub(super) fn path_symlink(_guest: &mut Guest<'_>, _old: u32, _old_len: u32, _fd: u32, _new: u32, _new_len: u32) -> Answer {
+pub(super) fn path_symlink(
+    _guest: &mut Guest<'_>,
+    _old: u32,
+    _old_len: u32,
+    _fd: u32,
+    _new: u32,
+    _new_len: u32,
+) -> Answer {
     Err(Errno::NOTSUP.into())
 }
 
@@ -391,7 +414,15 @@ pub(super) fn sock_accept(_guest: &mut Guest<'_>, _fd: u32, _flags: u32, _out: u
     Err(Errno::NOSYS.into())
 }
 
-pub(super) fn sock_recv(_guest: &mut Guest<'_>, _fd: u32, _iovs: u32, _count: u32, _flags: u32, _out: u32, _out_flags: u32) -> Answer {
+pub(super) fn sock_recv(
+    _guest: &mut Guest<'_>,
+    _fd: u32,
+    _iovs: u32,
+    _count: u32,
+    _flags: u32,
+    _out: u32,
+    _out_flags: u32,
+) -> Answer {
     Err(Errno::NOSYS.into())
 }
 

@@ -23,7 +23,9 @@ const TMP: &str = "tmp";
 
 /// A list of input files that cannot be one tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot be an input file: paths are absolute and normalised, name one file each, and /out and /tmp are the program's own")]
+#[error(
+    "`{0}` cannot be an input file: paths are absolute and normalised, name one file each, and /out and /tmp are the program's own"
+)]
 pub struct BadPath(pub String);
 
 /// The input files of a job, shared by all its tasks.
@@ -277,7 +279,10 @@ impl Fs {
 
     fn free_if_unused(&mut self, place: usize) {
         let own = &mut self.own[place];
-        if !own.is_named && own.opens == 0 && let Some(data) = &mut own.data {
+        if !own.is_named
+            && own.opens == 0
+            && let Some(data) = &mut own.data
+        {
             self.held -= data.len() as u64;
             *data = Vec::new();
         }

@@ -1,7 +1,7 @@
 //! A call's view of the program: its memory, bounds-checked, and its world.
 
-use super::abi::{Errno, Fault};
 use super::Wasi;
+use super::abi::{Errno, Fault};
 
 /// Most buffers in one read or write, as on Linux.
 const IOVS_MAX: u32 = 1024;

@@ -37,11 +37,16 @@ fn read_all(fs: &mut Fs, fd: u32) -> String {
 #[test]
 fn paths_cannot_climb_out() {
     let mut fs = fs();
-    for trick in ["..", "../etc/passwd", "data/../../x", "/etc/passwd", "/data/a.txt", "./..", "data/sub/../../../top"] {
+    for trick in ["..", "../etc/passwd", "data/../../x", "/etc/passwd", "/data/a.txt", "./..", "data/sub/../../../top"]
+    {
         assert_eq!(open(&mut fs, trick), Err(Errno::NOTCAPABLE.into()), "{trick}");
     }
     let data = fs.open(ROOT, "data", OFLAG_DIRECTORY, 0, false).unwrap();
-    assert_eq!(fs.open(data, "../top", 0, RIGHT_FD_READ, false), Err(Errno::NOTCAPABLE.into()), "a folder is a root of its own");
+    assert_eq!(
+        fs.open(data, "../top", 0, RIGHT_FD_READ, false),
+        Err(Errno::NOTCAPABLE.into()),
+        "a folder is a root of its own"
+    );
     assert!(fs.open(data, "sub/../a.txt", 0, RIGHT_FD_READ, false).is_ok());
 }
 
@@ -231,7 +236,10 @@ fn c_programs_see_arguments_files_and_environment() {
     assert!(text.ends_with("2 files in 2 folders, 5 bytes\n"), "{text}");
     let written = guest(example!("write"), Invocation::default());
     assert_eq!(written.files.len(), 3, "{:?}", written.files);
-    assert_eq!(guest(example!("exit"), Invocation { args: args(&["exit", "42"]), ..Invocation::default() }).outcome, Outcome::Exit(42));
+    assert_eq!(
+        guest(example!("exit"), Invocation { args: args(&["exit", "42"]), ..Invocation::default() }).outcome,
+        Outcome::Exit(42)
+    );
 }
 
 #[test]
@@ -255,7 +263,8 @@ fn random_bytes_come_from_the_seed() {
             (drop (call $random (i32.const 100) (i32.const 16))) (drop (call $random (i32.const 116) (i32.const 16)))
             (i32.store (i32.const 0) (i32.const 100)) (i32.store (i32.const 4) (i32.const 32))
             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
-    let draw = |seed: u8| run_with(text, Invocation { seed: [seed; 32], ..Invocation::default() }, &LIMITS).unwrap().stdout;
+    let draw =
+        |seed: u8| run_with(text, Invocation { seed: [seed; 32], ..Invocation::default() }, &LIMITS).unwrap().stdout;
     let one = draw(1);
     assert_eq!(one, draw(1));
     assert_ne!(one, draw(2));
@@ -274,7 +283,11 @@ fn pointers_from_hell_are_error_numbers() {
                 (memory (export "memory") 1) (func (export "_start") (drop (call $f {given}))))"#
             );
             let done = run_with(&text, Invocation::default(), &LIMITS).unwrap();
-            assert!(matches!(done.outcome, Outcome::Exit(0) | Outcome::OutOfFuel | Outcome::OutputLimit), "{name}({value}): {:?}", done.outcome);
+            assert!(
+                matches!(done.outcome, Outcome::Exit(0) | Outcome::OutOfFuel | Outcome::OutputLimit),
+                "{name}({value}): {:?}",
+                done.outcome
+            );
         }
     }
 }

@@ -95,7 +95,8 @@ async fn a_provider_passes_on_what_it_fetched_when_the_first_is_gone() {
     // The first named provider is gone, the second has it.
     let seen = Mutex::new(Vec::new());
     let providers = [first, b.addr()];
-    let impatient = keeper(4, BlobsAt::Memory, NetLimits { dial_timeout: Duration::from_secs(2), ..NetLimits::default() }).await;
+    let impatient =
+        keeper(4, BlobsAt::Memory, NetLimits { dial_timeout: Duration::from_secs(2), ..NetLimits::default() }).await;
     let got = blobs(&impatient).fetch(hash, &providers, u64::MAX, |progress| seen.lock().unwrap().push(progress));
     assert_eq!(soon(got).await.unwrap(), MIB as u64);
     assert_eq!(blobs(&impatient).get(hash, u64::MAX).await.unwrap(), content);
@@ -216,7 +217,10 @@ async fn no_more_requests_at_once_than_there_is_room_for() {
     assert!(matches!(fetch(&b, hash, &[&closed]).await, Err(FetchError::AllFailed { .. })));
     let without = Net::bind(config(3)).await.unwrap();
     assert!(without.blobs().is_none());
-    assert!(matches!(fetch(&b, hash, &[&without]).await, Err(FetchError::AllFailed { .. })), "who keeps nothing serves nothing");
+    assert!(
+        matches!(fetch(&b, hash, &[&without]).await, Err(FetchError::AllFailed { .. })),
+        "who keeps nothing serves nothing"
+    );
     assert_eq!(closed.stats().blob_requests_refused, 1);
     close([closed, b, without]).await;
 }
@@ -228,7 +232,13 @@ async fn deleted_content_is_swept_and_kept_content_is_not() {
     let limits = NetLimits::default();
     let net = Net::bind(config(1)).await.unwrap();
     let pool = Pool::new(net.endpoint().clone(), crate::AddressBook::new(1), &limits, Arc::default());
-    let blobs = Blobs { store, pool, patience: every, events: admission::spawn(&limits, Arc::default()), counters: Arc::default() };
+    let blobs = Blobs {
+        store,
+        pool,
+        patience: every,
+        events: admission::spawn(&limits, Arc::default()),
+        counters: Arc::default(),
+    };
     let (kept, given_up) = (blobs.put(noise(1000, 1)).await.unwrap(), blobs.put(noise(1000, 2)).await.unwrap());
     blobs.delete(given_up).await.unwrap();
     soon(async {

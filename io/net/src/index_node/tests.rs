@@ -53,7 +53,8 @@ fn everything() -> Query {
 fn found(reaction: &Reaction) -> Vec<NodeId> {
     let answer = reaction.answer.as_ref().expect("an answer");
     let offers: Vec<Bytes> = decode(answer, ANSWER_BYTES_MAX).unwrap();
-    let mut nodes: Vec<_> = offers.iter().map(|o| decode::<Signed<Offer>>(o, ASK_BYTES_MAX).unwrap().paper.node).collect();
+    let mut nodes: Vec<_> =
+        offers.iter().map(|o| decode::<Signed<Offer>>(o, ASK_BYTES_MAX).unwrap().paper.node).collect();
     nodes.sort_unstable();
     nodes
 }
@@ -78,7 +79,10 @@ fn only_what_an_honest_machine_would_sign_is_an_offer() {
 
 #[test]
 fn nobody_speaks_for_another_machine() {
-    let index = IndexNode::new(IndexConfig { neighbours: vec![key_of(8)], ..IndexConfig::default() }, validate_offers(domain()));
+    let index = IndexNode::new(
+        IndexConfig { neighbours: vec![key_of(8)], ..IndexConfig::default() },
+        validate_offers(domain()),
+    );
     let stolen = index.on_message(key_of(2), &publish_of(signed(1, 1)), NOW);
     assert_eq!(stolen.answer, Err("the offer is for another machine".to_owned()));
     let forward = encode(&Ask::Forward(signed(1, 1)));
@@ -273,7 +277,8 @@ async fn a_slow_peer_of_the_index_is_only_slow_itself() {
 
 /// Runs an index node on a network.
 fn serve(net: &Net, neighbours: Vec<NodeId>) -> (Arc<IndexNode>, JoinHandle<()>) {
-    let index = Arc::new(IndexNode::new(IndexConfig { neighbours, ..IndexConfig::default() }, validate_offers(domain())));
+    let index =
+        Arc::new(IndexNode::new(IndexConfig { neighbours, ..IndexConfig::default() }, validate_offers(domain())));
     let (net, serving) = (net.clone(), index.clone());
     let handle = tokio::spawn(async move {
         while let Some(incoming) = net.accept().await {

@@ -279,7 +279,13 @@ impl Arrival {
         let _ = self.send.reset(refusal.code());
     }
 
-    async fn into_session(mut self, slot: Slot, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {
+    async fn into_session(
+        mut self,
+        slot: Slot,
+        limits: NetLimits,
+        counters: Arc<Counters>,
+        arrivals: mpsc::Sender<Incoming>,
+    ) {
         let mut version = [0];
         match timeout(limits.message_timeout, self.recv.read_exact(&mut version)).await {
             Ok(Ok(())) if version[0] == SESSION_VERSION => {}

@@ -211,7 +211,9 @@ async fn a_request_that_is_too_large_or_never_ends_is_refused() {
     let (mut send, mut recv) = soon(connection.open_bi()).await.unwrap();
     send.write_all(b"and then").await.unwrap();
     let reset = soon(recv.read_to_end(64)).await.unwrap_err();
-    assert!(matches!(reset, ReadToEndError::Read(iroh::endpoint::ReadError::Reset(code)) if code == Refusal::Stalled.code()));
+    assert!(
+        matches!(reset, ReadToEndError::Read(iroh::endpoint::ReadError::Reset(code)) if code == Refusal::Stalled.code())
+    );
     assert_eq!((b.stats().stalled, b.stats().too_large), (1, 1));
     close([a, b]).await;
 }
@@ -256,7 +258,12 @@ async fn a_peer_that_does_not_take_our_messages_is_dropped() {
 
 #[tokio::test]
 async fn one_peer_gets_only_its_share_and_is_told_so() {
-    let limits = NetLimits { connections_per_peer_max: 2, connections_per_ip_max: 4, sessions_per_peer_max: 1, ..NetLimits::default() };
+    let limits = NetLimits {
+        connections_per_peer_max: 2,
+        connections_per_ip_max: 4,
+        sessions_per_peer_max: 1,
+        ..NetLimits::default()
+    };
     let (a, b) = pair(limits).await;
     echo(&b);
     let _first = rogue(&a, &b, Alpn::Rpc).await;

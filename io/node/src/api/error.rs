@@ -31,7 +31,11 @@ impl Failure {
 
     /// The node is stopping, or its disk failed.
     pub fn stopping() -> Failure {
-        Failure::unavailable("stopping", "the node is stopping", "start it again; see <home>/log/node.log for the reason")
+        Failure::unavailable(
+            "stopping",
+            "the node is stopping",
+            "start it again; see <home>/log/node.log for the reason",
+        )
     }
 
     /// Not allowed.

@@ -108,7 +108,11 @@ pub async fn file(
     let result = app.result(job, index)?;
     let found: Option<&Output> = result.files.iter().find(|(path, _)| *path == query.path).map(|(_, output)| output);
     let Some(output) = found else {
-        return Err(Failure::not_found("no_file", format!("the task left no file {}", query.path), "see `glean jobs JOB`"));
+        return Err(Failure::not_found(
+            "no_file",
+            format!("the task left no file {}", query.path),
+            "see `glean jobs JOB`",
+        ));
     };
     app.output(output).await
 }

@@ -106,7 +106,10 @@ async fn share(State(app): State<Arc<App>>) -> Result<Json<Option<ShareStatus>>,
     app.share_status().await.map(Json)
 }
 
-async fn set_share(State(app): State<Arc<App>>, Json(request): Json<ShareRequest>) -> Result<Json<Option<ShareStatus>>, Failure> {
+async fn set_share(
+    State(app): State<Arc<App>>,
+    Json(request): Json<ShareRequest>,
+) -> Result<Json<Option<ShareStatus>>, Failure> {
     app.share(&request).await?;
     app.share_status().await.map(Json)
 }
@@ -151,7 +154,12 @@ mod tests {
         };
         assert!(guard.admit(&headers("127.0.0.1:8800", "secret")).is_ok());
         assert!(guard.admit(&headers("localhost:8800", "secret")).is_ok());
-        for (host, token) in [("evil.test:8800", "secret"), ("127.0.0.1:8801", "secret"), ("127.0.0.1:8800", "guess"), ("127.0.0.1:8800", "")] {
+        for (host, token) in [
+            ("evil.test:8800", "secret"),
+            ("127.0.0.1:8801", "secret"),
+            ("127.0.0.1:8800", "guess"),
+            ("127.0.0.1:8800", ""),
+        ] {
             assert!(guard.admit(&headers(host, token)).is_err(), "{host} {token}");
         }
         assert!(guard.admit(&HeaderMap::new()).is_err());

@@ -180,7 +180,8 @@ impl Guest {
             clock_ns: order.clock_ns,
         };
         let limits = Limits { fuel_max: order.fuel_max, mem_max: order.mem_max, output_max: order.output_max };
-        let Execution { outcome, fuel, stdout, stderr, files } = self.vm.run(&self.program, task, &limits).map_err(why)?;
+        let Execution { outcome, fuel, stdout, stderr, files } =
+            self.vm.run(&self.program, task, &limits).map_err(why)?;
         Ok(Reply { outcome, fuel, stdout, stderr, files })
     }
 

@@ -124,7 +124,9 @@ pub struct RunReply {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// A child could not be started.
-    #[error("could not start a worker process from {exe}: {source}\nhint: is the file still there, and may this user start more processes?")]
+    #[error(
+        "could not start a worker process from {exe}: {source}\nhint: is the file still there, and may this user start more processes?"
+    )]
     Start {
         /// The program.
         exe: PathBuf,
@@ -195,7 +197,9 @@ impl WorkerPool {
             return Ok(());
         }
         let compiled = tokio::time::timeout(COMPILE_PATIENCE, self.compile(id, &bytes)).await;
-        compiled.unwrap_or_else(|_| Err(WorkerError::Compile(format!("it took longer than {} s", COMPILE_PATIENCE.as_secs()))))
+        compiled.unwrap_or_else(|_| {
+            Err(WorkerError::Compile(format!("it took longer than {} s", COMPILE_PATIENCE.as_secs())))
+        })
     }
 
     /// Compiles in a process of its own, straight into the cache.
@@ -360,7 +364,9 @@ fn data_max(requests: &[RunRequest]) -> u64 {
     let need = |request: &RunRequest| {
         let files: u64 = request.files.iter().map(|file| file.bytes.len() as u64).sum();
         // Files twice: being received, and kept. Output twice: as written, and as sent.
-        [request.mem_max, files, files, request.output_max, request.output_max].into_iter().fold(OWN_BYTES, u64::saturating_add)
+        [request.mem_max, files, files, request.output_max, request.output_max]
+            .into_iter()
+            .fold(OWN_BYTES, u64::saturating_add)
     };
     let most = requests.iter().map(need).max().unwrap_or(OWN_BYTES);
     // In coarse steps, so that jobs of about the same size share a worker.
@@ -370,7 +376,11 @@ fn data_max(requests: &[RunRequest]) -> u64 {
 impl Worker {
     /// Sends orders ahead and reads answers, both at once: each side may have to wait for the other to read. An error is
     /// the fate of the first unanswered task.
-    async fn run(&mut self, requests: &[RunRequest], replies: &mut Vec<Result<RunReply, NoVerdict>>) -> Result<(), NoVerdict> {
+    async fn run(
+        &mut self,
+        requests: &[RunRequest],
+        replies: &mut Vec<Result<RunReply, NoVerdict>>,
+    ) -> Result<(), NoVerdict> {
         let (window, sent) = (Semaphore::new(AHEAD), Semaphore::new(0));
         let Worker { to, from, files, .. } = self;
         let mut sender = Sender { to, files };

@@ -96,7 +96,8 @@ mod linux {
         ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope,
     };
     use seccompiler::{
-        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+        TargetArch,
     };
 
     fn check(result: libc::c_int) -> Result<(), String> {
@@ -241,10 +242,16 @@ pub fn probe() -> Vec<String> {
     };
     attempt("read a file", std::fs::read("/etc/passwd").is_ok());
     attempt("list a folder", std::fs::read_dir("/").is_ok());
-    attempt("write a file", std::fs::write(std::env::temp_dir().join(format!("glean-probe-{}", std::process::id())), b"x").is_ok());
+    attempt(
+        "write a file",
+        std::fs::write(std::env::temp_dir().join(format!("glean-probe-{}", std::process::id())), b"x").is_ok(),
+    );
     attempt("listen on a port", TcpListener::bind("127.0.0.1:0").is_ok());
     attempt("open a UDP socket", UdpSocket::bind("127.0.0.1:0").is_ok());
-    attempt("connect", !matches!(TcpStream::connect("127.0.0.1:1"), Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied));
+    attempt(
+        "connect",
+        !matches!(TcpStream::connect("127.0.0.1:1"), Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied),
+    );
     // SAFETY: the child, if there is one, leaves at once without running any of our code.
     attempt("fork", unsafe {
         match libc::fork() {
