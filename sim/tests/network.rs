@@ -218,5 +218,6 @@ fn long_tasks_are_not_run_a_third_time() {
     world.run();
     let view = world.view(job);
     assert_eq!(world.right_answers(job), 100);
-    assert!(view.rechecked <= 40, "{view:?}");
+    // Ten of each unknown machine, and one in ten of the rest: each once.
+    assert!(view.rechecked <= 50, "{view:?}");
 }

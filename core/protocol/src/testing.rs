@@ -5,7 +5,7 @@ use glean_types::{
     TaskSpec,
 };
 
-use crate::io::{Identity, ShareTerms, Submission};
+use crate::io::{Identity, Submission};
 
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 
@@ -16,18 +16,6 @@ pub(crate) fn identity(n: u8) -> Identity {
         domain: Domain { chain_id: 7, channels: Address::repeat_byte(0xcc) },
         class: Hash([0xcc; 32]),
         secret: [n; 32],
-    }
-}
-
-pub(crate) fn terms() -> ShareTerms {
-    ShareTerms {
-        price_per_gfuel: Amount::whole(1).scale(1, 1_000),
-        slots: 4,
-        mem_max: 1 << 30,
-        mfuel_per_s: 1_000,
-        region: "test".into(),
-        machine: 0,
-        peer: vec![1],
     }
 }
 
