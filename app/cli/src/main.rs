@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "once per process")]
 fn run(cli: Cli, ui: Ui) -> Result<u8, (Ui, anyhow::Error)> {
     let home = match commands::home(cli.global.home) {
         Ok(home) => home,

@@ -1,5 +1,7 @@
 //! The real binary, without a network: what it prints where, in which language, and with which exit code.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -42,7 +44,7 @@ fn help_is_data_and_lists_every_command_in_both_languages() {
 fn bad_flags_are_our_failure_and_say_what_was_meant() {
     let home = tempfile::tempdir().unwrap();
     for (args, said) in [
-        (vec!["rnu"], "run"),
+        (vec!["recipt"], "receipt"),
         (vec!["run", "a.wasm", "--arrya", "1-2"], "--array"),
         (vec!["run", "a.wasm", "--array", "9-1"], "backwards"),
         (vec!["run", "a.wasm", "--input", "./d:/in/../etc"], ".."),

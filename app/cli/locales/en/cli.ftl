@@ -247,6 +247,7 @@ demo-started = 1 ledger node, { $providers } providers, 1 requester: { $processe
 demo-opened = chain { $chain }, block { $height } is final · balance { $balance } gUSD · { $time }
 demo-job = { " " }▸ job { $job } · a path tracer, one tile a task · { $tasks } tasks · at most { $budget } gUSD
 demo-checked = checked   { $done }/{ $tasks } tiles accepted; { $again } answers run again elsewhere, chosen in secret
+demo-kept = checked   { $done }/{ $tasks } tiles accepted, as an earlier run found
 demo-liar = liar      { $name } answered task { $task } wrongly: its slice of { $tasks } tasks is not paid, { $price } gUSD
 demo-no-liar = nobody was caught lying in this run
 demo-paid = paid      { $paid } of at most { $budget } gUSD: { $shares }

@@ -213,6 +213,7 @@ demo-started = 1 个账本节点、{ $providers } 个提供者、1 个请求者�
 demo-opened = 链 { $chain }，区块 { $height } 已最终确定 · 余额 { $balance } gUSD · { $time }
 demo-job = { " " }▸ 作业 { $job } · 路径追踪，每个任务一块图 · { $tasks } 个任务 · 最多 { $budget } gUSD
 demo-checked = 核对  { $done }/{ $tasks } 块已接受；{ $again } 个答案秘密抽出、在别处重跑
+demo-kept = 核对  { $done }/{ $tasks } 块已接受，见于先前一次运行
 demo-liar = 说谎  { $name } 答错了任务 { $task }：它那一片 { $tasks } 个任务不付款，{ $price } gUSD
 demo-no-liar = 这一次没有查出说谎者
 demo-paid = 付款  { $paid } gUSD，上限 { $budget }：{ $shares }

@@ -59,7 +59,7 @@ pub async fn faucet(context: &Context) -> Result<u8> {
 fn say_balance(ui: &Ui, status: &Status) -> String {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let balance = or_dash(status.balance.map(|amount| amount.to_string()));
-    let gas = or_dash(status.gas.map(|amount| Ui::money(amount)));
+    let gas = or_dash(status.gas.map(Ui::money));
     text!(ui, "wallet-balance", balance = balance, channels = status.in_channels.to_string(), gas = gas)
 }
 
