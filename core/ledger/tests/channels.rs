@@ -18,6 +18,32 @@ const GRACE_S: u64 = 3_600;
 
 fn world() -> World {
     let mut world = World::new();
+    if let Ok(path) = std::env::var("MUTANT") {
+        use alloy_sol_types::SolConstructor;
+        let code = alloy_primitives::hex::decode(std::fs::read_to_string(path).unwrap()).unwrap();
+        let args = contracts::Channels::constructorCall {
+            owner: address(OWNER),
+            feeRecipient_: address(TREASURY),
+            feeBps_: 500,
+            graceS: GRACE_S,
+        }
+        .abi_encode();
+        let nonce = world.nonce(OWNER);
+        let tx = alloy_consensus::TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce,
+            gas_limit: 16_000_000,
+            max_fee_per_gas: 1_000_000_000_000,
+            max_priority_fee_per_gas: 0,
+            to: alloy_primitives::TxKind::Create,
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input: [code, args].concat().into(),
+        };
+        let (_, done, _) = world.push(&[sign(tx, OWNER)]);
+        assert!(done.tx_receipts[0].status());
+        world.at.channels = address(OWNER).create(nonce);
+    }
     for who in PEOPLE {
         assert!(world.send(who, world.at.dollar, dollar::approve(world.at.channels, Amount::MAX)));
     }

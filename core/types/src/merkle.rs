@@ -53,7 +53,7 @@ pub fn verify(root: &B256, hash: &B256, mut index: usize, mut count: usize, path
     while count > 1 {
         if index ^ 1 < count {
             let Some(sibling) = path.next() else { return false };
-            at = if index % 2 == 0 { node(&at, sibling) } else { node(sibling, &at) };
+            at = if index.is_multiple_of(2) { node(&at, sibling) } else { node(sibling, &at) };
         }
         index /= 2;
         count = count.div_ceil(2);

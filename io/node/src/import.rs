@@ -223,8 +223,8 @@ async fn import_files(inputs: &[(PathBuf, String)], blobs: &Blobs) -> Result<Vec
 fn check_guest(guest: &str) -> Result<(), ImportError> {
     let Some(inside) = guest.strip_prefix('/') else { return Err(ImportError::GuestPath(guest.to_owned())) };
     let parts: Vec<&str> = inside.trim_end_matches('/').split('/').collect();
-    let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains(['\0', '\n', '\r']);
-    if parts.iter().any(|part| bad(&part)) || parts[0] == "out" || guest.len() > 1024 {
+    let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(['\0', '\n', '\r']);
+    if parts.iter().any(|part| bad(part)) || parts[0] == "out" || guest.len() > 1024 {
         return Err(ImportError::GuestPath(guest.to_owned()));
     }
     Ok(())

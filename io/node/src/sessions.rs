@@ -23,12 +23,19 @@ struct Open {
     frames: mpsc::Sender<Vec<u8>>,
 }
 
+/// Sessions by peer, oldest first, and the number of the newest.
+#[derive(Default)]
+struct Table {
+    newest: u64,
+    by_peer: BTreeMap<NodeId, Vec<Open>>,
+}
+
 /// All open sessions of this node.
 #[derive(Clone)]
 pub struct Sessions {
     net: Net,
     inbox: Inbox,
-    open: Arc<Mutex<(u64, BTreeMap<NodeId, Vec<Open>>)>>,
+    open: Arc<Mutex<Table>>,
     blob_bytes_max: u64,
 }
 
@@ -80,7 +87,7 @@ impl Sessions {
     pub fn send(&self, to: NodeId, message: &WorkMsg) {
         let sent = {
             let open = self.open.lock().expect("no panic while held");
-            let newest = open.1.get(&to).and_then(|sessions| sessions.last());
+            let newest = open.by_peer.get(&to).and_then(|sessions| sessions.last());
             newest.is_some_and(|session| session.frames.try_send(message.to_frame()).is_ok())
         };
         if !sent {
@@ -92,25 +99,25 @@ impl Sessions {
 
     /// Ends all sessions with a peer.
     pub fn hang_up(&self, peer: NodeId) {
-        self.open.lock().expect("no panic while held").1.remove(&peer);
+        self.open.lock().expect("no panic while held").by_peer.remove(&peer);
     }
 
     fn add(&self, peer: NodeId, frames: mpsc::Sender<Vec<u8>>) -> u64 {
         let mut open = self.open.lock().expect("no panic while held");
-        open.0 += 1;
-        let id = open.0;
-        open.1.entry(peer).or_default().push(Open { id, frames });
+        open.newest += 1;
+        let id = open.newest;
+        open.by_peer.entry(peer).or_default().push(Open { id, frames });
         id
     }
 
     /// Whether it was the last one with this peer.
     fn remove(&self, peer: NodeId, id: u64) -> bool {
         let mut open = self.open.lock().expect("no panic while held");
-        let Some(sessions) = open.1.get_mut(&peer) else { return true };
+        let Some(sessions) = open.by_peer.get_mut(&peer) else { return true };
         sessions.retain(|session| session.id != id);
         let last = sessions.is_empty();
         if last {
-            open.1.remove(&peer);
+            open.by_peer.remove(&peer);
         }
         last
     }

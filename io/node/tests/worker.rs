@@ -3,6 +3,8 @@
 //! This file has its own `main`, because a worker is the program that starts it, run with `worker` as its
 //! argument: here that program is this test.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -293,7 +295,8 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 fn serves(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.split('\0').any(|word| word == "serve"))
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split('\0').any(|word| word == "serve"))
 }
 
 fn cpu_ticks(pid: u32) -> u64 {

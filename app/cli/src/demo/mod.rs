@@ -111,7 +111,7 @@ async fn play(context: &Context, dir: &Path, house: &mut House) -> Result<u8> {
     cashed(ui, &nodes[2..], &names).await?;
     pictured(ui, dir, &tasks, &results)?;
     match report.ok {
-        true => done(ui, "demo-receipts", &say_report(ui, &report).lines().next().unwrap_or_default()),
+        true => done(ui, "demo-receipts", say_report(ui, &report).lines().next().unwrap_or_default()),
         false => ui.say(&ui.red(&say_report(ui, &report))),
     }
     ui.say(&text!(

@@ -1,7 +1,6 @@
 //! A small network in memory: a genesis, accounts with keys, and a head that grows by whole verified blocks.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
-
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use alloy_consensus::{Block, Header, SignableTransaction, TxEip1559, TxEnvelope};

@@ -387,7 +387,11 @@ fn a_peer_that_was_restarted_is_found_again() {
     let b = there.block_on(net(2));
     let address = b.addr();
     introduce(&a, &b);
-    there.block_on(async { echo(&b) });
+    {
+        // Its loop must live in the runtime that is dropped below.
+        let _inside = there.enter();
+        echo(&b);
+    }
     here.block_on(async {
         let mut session = soon(a.open_work(address.node)).await.unwrap();
         soon(a.request(address.node, Alpn::Rpc, b"before", 64, PATIENCE)).await.unwrap();

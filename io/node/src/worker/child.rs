@@ -140,12 +140,15 @@ fn next(queue: &Receiver<ToWorker>, to: &mut impl Write) -> io::Result<Option<To
     }
 }
 
+/// Which files under which paths, and the tree made of them.
+type Tree = (Vec<(String, Hash)>, Arc<Files>);
+
 struct Guest {
     vm: Vm,
     program: Compiled,
     files: BTreeMap<Hash, Arc<Vec<u8>>>,
     /// The input tree of the last task: the tasks of a job share it.
-    tree: Option<(Vec<(String, Hash)>, Arc<Files>)>,
+    tree: Option<Tree>,
 }
 
 impl Guest {
