@@ -192,11 +192,12 @@ async fn bombs_are_outcomes() {
 async fn what_is_no_program_is_refused() {
     let bench = Bench::new();
     let nested = format!("(module (func (export \"_start\") {} {}))", "block ".repeat(20_000), "end ".repeat(20_000));
+    let escaping = r#"(module (func (export "_start") (drop (i64.reinterpret_f64 (f64.sqrt (f64.const -1))))))"#;
     let cases: [(&str, Vec<u8>); 4] = [
         ("nothing", Vec::new()),
         ("text", b"hello, I am a program".to_vec()),
         ("deep nesting", wat::parse_str(nested).unwrap()),
-        ("not prepared", guest!("write").to_vec()),
+        ("not prepared", wat::parse_str(escaping).unwrap()),
     ];
     for (what, wasm) in cases {
         let id = Hash::of(&wasm);

@@ -278,8 +278,8 @@ impl WorkerPool {
     async fn probe(&self, mode: &str) -> Result<Vec<String>, WorkerError> {
         let mut child = self.spawn(mode)?;
         let (_, mut from) = pipes(&mut child)?;
-        match read::<FromWorker>(&mut from, WORDS_BYTES_MAX).await {
-            Ok(Some(FromWorker::Holes(holes))) => Ok(holes),
+        match tokio::time::timeout(START_PATIENCE, read::<FromWorker>(&mut from, WORDS_BYTES_MAX)).await {
+            Ok(Ok(Some(FromWorker::Holes(holes)))) => Ok(holes),
             other => Err(WorkerError::Broken(format!("{other:?}"))),
         }
     }

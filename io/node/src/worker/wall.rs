@@ -252,11 +252,13 @@ pub fn probe() -> Vec<String> {
         "connect",
         !matches!(TcpStream::connect("127.0.0.1:1"), Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied),
     );
-    // SAFETY: the child, if there is one, leaves at once without running any of our code.
+    // SAFETY: the child, if there is one, leaves at once without running any of our code. It is waited for: the signal of
+    // its end would stop us for good once we are traced, below.
     attempt("fork", unsafe {
         match libc::fork() {
             0 => libc::_exit(0),
-            child => child > 0,
+            child if child > 0 => libc::waitpid(child, std::ptr::null_mut(), 0) == child,
+            _ => false,
         }
     });
     // SAFETY: a signal number of 0 only asks whether one could be sent.
