@@ -18,32 +18,6 @@ const GRACE_S: u64 = 3_600;
 
 fn world() -> World {
     let mut world = World::new();
-    if let Ok(path) = std::env::var("MUTANT") {
-        use alloy_sol_types::SolConstructor;
-        let code = alloy_primitives::hex::decode(std::fs::read_to_string(path).unwrap()).unwrap();
-        let args = contracts::Channels::constructorCall {
-            owner: address(OWNER),
-            feeRecipient_: address(TREASURY),
-            feeBps_: 500,
-            graceS: GRACE_S,
-        }
-        .abi_encode();
-        let nonce = world.nonce(OWNER);
-        let tx = alloy_consensus::TxEip1559 {
-            chain_id: CHAIN_ID,
-            nonce,
-            gas_limit: 16_000_000,
-            max_fee_per_gas: 1_000_000_000_000,
-            max_priority_fee_per_gas: 0,
-            to: alloy_primitives::TxKind::Create,
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: [code, args].concat().into(),
-        };
-        let (_, done, _) = world.push(&[sign(tx, OWNER)]);
-        assert!(done.tx_receipts[0].status());
-        world.at.channels = address(OWNER).create(nonce);
-    }
     for who in PEOPLE {
         assert!(world.send(who, world.at.dollar, dollar::approve(world.at.channels, Amount::MAX)));
     }
@@ -280,46 +254,17 @@ impl Model {
 /// `pick`s choose among the ids that were ever tried, and one that never was.
 #[derive(Debug, Clone)]
 enum Step {
-    Open {
-        who: u8,
-        payee: u8,
-        signer: u8,
-        deposit: Amount,
-        salt: u8,
-    },
+    Open { who: u8, payee: u8, signer: u8, deposit: Amount, salt: u8 },
     /// The very same opening as before, by the same payer.
-    Again {
-        pick: usize,
-    },
-    TopUp {
-        who: u8,
-        pick: usize,
-        amount: Amount,
-    },
-    Settle {
-        who: u8,
-        claims: Vec<Claim>,
-    },
-    RequestClose {
-        who: u8,
-        pick: usize,
-    },
-    Close {
-        who: u8,
-        pick: usize,
-    },
-    Pass {
-        seconds: u64,
-    },
+    Again { pick: usize },
+    TopUp { who: u8, pick: usize, amount: Amount },
+    Settle { who: u8, claims: Vec<Claim> },
+    RequestClose { who: u8, pick: usize },
+    Close { who: u8, pick: usize },
+    Pass { seconds: u64 },
     /// To the second in which anyone may close, less this many.
-    Await {
-        pick: usize,
-        early_s: u64,
-    },
-    SetFee {
-        who: u8,
-        bps: u16,
-    },
+    Await { pick: usize, early_s: u64 },
+    SetFee { who: u8, bps: u16 },
 }
 
 #[derive(Debug, Clone)]
