@@ -254,17 +254,46 @@ impl Model {
 /// `pick`s choose among the ids that were ever tried, and one that never was.
 #[derive(Debug, Clone)]
 enum Step {
-    Open { who: u8, payee: u8, signer: u8, deposit: Amount, salt: u8 },
+    Open {
+        who: u8,
+        payee: u8,
+        signer: u8,
+        deposit: Amount,
+        salt: u8,
+    },
     /// The very same opening as before, by the same payer.
-    Again { pick: usize },
-    TopUp { who: u8, pick: usize, amount: Amount },
-    Settle { who: u8, claims: Vec<Claim> },
-    RequestClose { who: u8, pick: usize },
-    Close { who: u8, pick: usize },
-    Pass { seconds: u64 },
+    Again {
+        pick: usize,
+    },
+    TopUp {
+        who: u8,
+        pick: usize,
+        amount: Amount,
+    },
+    Settle {
+        who: u8,
+        claims: Vec<Claim>,
+    },
+    RequestClose {
+        who: u8,
+        pick: usize,
+    },
+    Close {
+        who: u8,
+        pick: usize,
+    },
+    Pass {
+        seconds: u64,
+    },
     /// To the second in which anyone may close, less this many.
-    Await { pick: usize, early_s: u64 },
-    SetFee { who: u8, bps: u16 },
+    Await {
+        pick: usize,
+        early_s: u64,
+    },
+    SetFee {
+        who: u8,
+        bps: u16,
+    },
 }
 
 #[derive(Debug, Clone)]
