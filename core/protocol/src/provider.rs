@@ -66,6 +66,8 @@ struct Channel {
     /// Under the requester's signature, and under ours.
     theirs: Signed<Agreement>,
     ours: Signed<Agreement>,
+    /// The agreement is in the records.
+    is_recorded: bool,
     /// As the ledger showed it; nothing runs before that.
     view: Option<ChannelView>,
     looked_up_ms: Option<u64>,
@@ -288,7 +290,7 @@ impl Provider {
             return;
         };
         channel.money.settled = channel.money.settled.max(view.settled);
-        if is_new && channel.money.voucher.is_none() {
+        if is_new && !std::mem::replace(&mut channel.is_recorded, true) {
             step.record(Record::Agreed { agreement: channel.theirs.clone(), ours: false });
         }
         let closing = view.closing;
@@ -517,7 +519,8 @@ impl Provider {
         match record {
             Record::Agreed { agreement, ours: false } => {
                 let ours = agreement.paper.clone().sign(&step.me.key, &step.me.domain);
-                let fresh = Channel::new(agreement.paper.requester_node, agreement.clone(), ours, 0);
+                let mut fresh = Channel::new(agreement.paper.requester_node, agreement.clone(), ours, 0);
+                fresh.is_recorded = true;
                 match self.channels.entry(agreement.paper.channel) {
                     std::collections::btree_map::Entry::Vacant(vacant) => {
                         vacant.insert(fresh);
@@ -572,6 +575,7 @@ impl Channel {
             requester,
             theirs,
             ours,
+            is_recorded: false,
             view: None,
             looked_up_ms: None,
             next_slice: 0,

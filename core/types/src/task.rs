@@ -73,7 +73,7 @@ pub enum Outcome {
     Trap(TrapKind),
     /// It used all the fuel it was given.
     OutOfFuel,
-    /// It ended (however) after asking for more memory than the job allows and being refused.
+    /// It failed (trap or nonzero exit) after asking for more memory than the job allows and being refused.
     OutOfMemory,
     /// It wrote more output than the job allows.
     OutputLimit,

@@ -387,7 +387,7 @@ impl App {
             running: measured.running,
             mem_max: share.mem_max,
             price_per_gfuel: share.price_per_gfuel,
-            mfuel_per_s: measured.mfuel_per_s().unwrap_or(MFUEL_PER_S_GUESS),
+            mfuel_per_s: measured.mfuel_per_s(),
             tasks_done: measured.tasks,
             held,
             settled: promised.saturating_sub(held),

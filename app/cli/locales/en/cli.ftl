@@ -196,7 +196,7 @@ fault-paid-liar = a receipt that was found wrong was paid
 share-terms = lending { $slots ->
     [one] 1 core
    *[other] { $slots } cores
- }, { $mem } MiB a guest, { $price } gUSD for 10^9 fuel · measured { $speed } Mfuel/s a core
+ }, { $mem } MiB a guest, { $price } gUSD for 10^9 fuel
 share-status = { $running }/{ $slots } running · { $done } tasks done · { $held } gUSD promised · { $settled } gUSD on the ledger
 share-brief = { $running }/{ $slots } running, { $done } tasks done
 share-busy = { $n ->

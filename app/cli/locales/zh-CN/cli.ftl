@@ -166,7 +166,7 @@ fault-verdict = 与所裁定的收据不符
 fault-paid-liar = 被查出错误的收据却付了款
 
 ## 出借
-share-terms = 出借 { $slots } 个核，每个客体 { $mem } MiB，每 10^9 燃料 { $price } gUSD · 实测每核 { $speed } Mfuel/s
+share-terms = 出借 { $slots } 个核，每个客体 { $mem } MiB，每 10^9 燃料 { $price } gUSD
 share-status = 运行中 { $running }/{ $slots } · 已完成 { $done } 个任务 · 已承诺 { $held } gUSD · 已上账 { $settled } gUSD
 share-brief = 运行中 { $running }/{ $slots }，已完成 { $done } 个任务
 share-busy = { $n ->

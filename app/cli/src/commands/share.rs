@@ -151,7 +151,6 @@ fn say_terms(ui: &Ui, status: &ShareStatus) -> String {
         slots = status.slots,
         mem = status.mem_max >> 20,
         price = status.price_per_gfuel.to_string(),
-        speed = status.mfuel_per_s,
     )
 }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use glean_node::api::types::{JobAccepted, JobRequest, JobSummary, ReceiptBundle, Status, TaskLine, TaskList};
-use glean_types::{Address, Amount, Hash};
+use glean_types::{Address, Amount, B256, Hash};
 
 use self::house::{House, PROVIDERS};
 use crate::args::DemoArgs;
@@ -232,7 +232,9 @@ fn checked(ui: &Ui, summary: &JobSummary) {
 
 /// The liar, by name.
 fn named(ui: &Ui, bundle: &ReceiptBundle, names: &BTreeMap<Address, &'static str>) {
-    for (verdict, receipt) in &bundle.verdicts {
+    // One line per receipt: a slice with two wrong answers went unpaid once.
+    let first: BTreeMap<B256, _> = bundle.verdicts.iter().rev().map(|pair| (pair.0.paper.receipt, pair)).collect();
+    for (verdict, receipt) in first.values() {
         let who = names.get(&receipt.paper.provider).copied().unwrap_or("?");
         let price = Ui::money(receipt.paper.price);
         let said =

@@ -257,8 +257,8 @@ pub struct ShareStatus {
     pub mem_max: u64,
     /// Price of 10^9 fuel.
     pub price_per_gfuel: Amount,
-    /// Measured speed of one slot, 10^6 fuel per second.
-    pub mfuel_per_s: u64,
+    /// Measured speed of one slot, 10^6 fuel per second; `None` before a second of work.
+    pub mfuel_per_s: Option<u64>,
     /// Tasks done since the start of the node.
     pub tasks_done: u64,
     /// Promised in vouchers, not yet claimed.
