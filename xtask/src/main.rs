@@ -67,7 +67,8 @@ fn ours() -> Result<u64> {
 
 /// Runs our binary and returns the last line of JSON that it printed.
 fn glean(home: &Path, args: &[&str]) -> Result<Value> {
-    let exe = std::env::var("CARGO_TARGET_DIR").map_or_else(|_| root().join("target"), PathBuf::from).join("release/glean");
+    let exe =
+        std::env::var("CARGO_TARGET_DIR").map_or_else(|_| root().join("target"), PathBuf::from).join("release/glean");
     let output = Command::new(exe)
         .args(["--home".as_ref(), home.as_os_str()])
         .args(["--json", "--no-input"])

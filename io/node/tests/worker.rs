@@ -295,11 +295,6 @@ fn children(parent: u32) -> Vec<u32> {
     pids.filter(|pid| stat(*pid).is_some_and(|fields| fields[1] == parent.to_string())).collect()
 }
 
-fn serves(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|words| words.split('\0').any(|word| word == "serve"))
-}
-
 fn cpu_ticks(pid: u32) -> u64 {
     stat(pid).map_or(0, |fields| fields[11].parse().unwrap_or(0))
 }
