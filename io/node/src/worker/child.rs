@@ -1,10 +1,11 @@
 //! The worker's own side. It serves one program, behind the wall, until its pipe closes.
 //!
-//! Two threads: this one reads orders and ends the process the moment the node closes the pipe or dies, whatever the
-//! guest is doing; the other runs guests. The program is opened first, then the wall goes up, then orders are read.
+//! Three threads: this one reads orders and ends the process the moment the node closes the pipe or dies, whatever the
+//! guest is doing; one runs guests; one writes answers, so that none waits for the task after it. The program is opened
+//! first, then the wall goes up, then orders are read.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, BufWriter, Read, Write, stdin, stdout};
+use std::io::{self, BufReader, Read, Write, stdin, stdout};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use glean_types::Hash;
 use glean_vm::{Compiled, Execution, Files, Invocation, Limits, ModuleLimits, NoVerdict, Program, Vm, VmConfig};
 
+use super::outbox::Outbox;
 use super::wall;
 use super::wire::{FromWorker, Order, Reply, Start, ToWorker, Why, read_frame, write_frame};
 
@@ -22,8 +24,6 @@ const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + (4 << 20);
 /// Memory and processor time of a compile: the largest programs that we know take a quarter of it.
 const COMPILE_DATA_BYTES_MAX: u64 = 8 << 30;
 const COMPILE_CPU_S_MAX: u64 = 600;
-/// Answers are written at the latest when this much is waiting.
-const WRITE_BYTES: usize = 1 << 15;
 
 /// What `glean worker MODE` runs. Never returns.
 pub fn child_main(mode: Option<&str>) -> ! {
@@ -83,12 +83,24 @@ fn serve() -> io::Result<()> {
     // The wall's layers pass from a thread to those it starts, except the last, which then takes in both.
     let (orders, queue) = channel();
     let (is_up, up) = channel();
-    std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(move || {
-        let _ = is_up.send(());
-        let code = i32::from(work(loaded, &queue).is_err());
+    let outbox = Arc::new(Outbox::default());
+    let (answers, writer_is_up) = (outbox.clone(), is_up.clone());
+    std::thread::Builder::new().spawn(move || {
+        let _ = writer_is_up.send(());
+        let code = i32::from(answers.write_to(&mut stdout().lock()).is_err());
         std::process::exit(code)
     })?;
-    up.recv().map_err(io::Error::other)?;
+    std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(move || {
+        let _ = is_up.send(());
+        let done = work(loaded, &queue, &outbox);
+        outbox.close();
+        if done.is_err() {
+            std::process::exit(1)
+        }
+    })?;
+    for _ in 0..2 {
+        up.recv().map_err(io::Error::other)?;
+    }
     wall::seal();
     while let Some(message) = read_frame::<ToWorker>(&mut from)? {
         orders.send(message).map_err(io::Error::other)?;
@@ -105,37 +117,29 @@ fn load(start: &Start) -> Result<(Vm, Compiled), String> {
     Ok((vm, program))
 }
 
-fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>) -> io::Result<()> {
-    let mut to = BufWriter::with_capacity(2 * WRITE_BYTES, stdout().lock());
+fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outbox: &Outbox) -> io::Result<()> {
     let (vm, program) = match loaded {
         Ok(loaded) => loaded,
-        Err(why) => {
-            write_frame(&mut to, &FromWorker::Ready(Err(why)))?;
-            return to.flush();
-        }
+        Err(why) => return outbox.put(&FromWorker::Ready(Err(why))),
     };
-    write_frame(&mut to, &FromWorker::Ready(Ok(())))?;
-    to.flush()?;
+    outbox.put(&FromWorker::Ready(Ok(())))?;
     let mut guest = Guest { vm, program, files: BTreeMap::new(), tree: None };
-    while let Some(message) = next(queue, &mut to)? {
+    while let Some(message) = next(queue, outbox) {
         if let Some(answer) = guest.on(message) {
-            write_frame(&mut to, &answer)?;
-        }
-        if to.buffer().len() > WRITE_BYTES {
-            to.flush()?;
+            outbox.put(&answer)?;
         }
     }
-    to.flush()
+    Ok(())
 }
 
-/// The next order; answers are gathered into one write as long as there is one.
-fn next(queue: &Receiver<ToWorker>, to: &mut impl Write) -> io::Result<Option<ToWorker>> {
+/// The next order; if there is none yet, answers need not wait for it.
+fn next(queue: &Receiver<ToWorker>, outbox: &Outbox) -> Option<ToWorker> {
     match queue.try_recv() {
-        Ok(message) => Ok(Some(message)),
-        Err(TryRecvError::Disconnected) => Ok(None),
+        Ok(message) => Some(message),
+        Err(TryRecvError::Disconnected) => None,
         Err(TryRecvError::Empty) => {
-            to.flush()?;
-            Ok(queue.recv().ok())
+            outbox.hurry();
+            queue.recv().ok()
         }
     }
 }
