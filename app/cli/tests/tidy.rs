@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -87,6 +88,27 @@ fn arrows_only_go_down() {
             assert!(floors[dependency] < *floor, "{name} (floor {floor}) must not depend on {dependency}");
         }
     }
+}
+
+/// What `cargo run` has built, `cargo test` must be able to use: the same crates with the same features.
+#[test]
+fn tests_reuse_the_build_of_the_program() {
+    let shipped = crates_with_features(&["--package", "glean", "--edges", "normal,build"]);
+    let tested = crates_with_features(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(shipped.len() > 400, "only {} crates: has the output of `cargo tree` changed?", shipped.len());
+    let rebuilt: Vec<_> = shipped.difference(&tested).filter(|line| !line.contains("(/")).collect();
+    assert!(rebuilt.is_empty(), "these are built twice, with other features in tests: {rebuilt:#?}");
+}
+
+/// Lines of `name version features`.
+fn crates_with_features(args: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut tree = Command::new(cargo);
+    tree.args(["tree", "--offline", "--prefix", "none", "--format", "{p} {f}"]).args(args).current_dir(root());
+    let output = tree.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
 }
 
 #[test]

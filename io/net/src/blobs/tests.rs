@@ -1,3 +1,6 @@
+//! Content between real nodes on loopback: kept across restarts, fetched from whoever has it, resumed, and refused when
+//! one byte is wrong.
+
 use std::sync::Mutex;
 
 use iroh_blobs::api::blobs::AddBytesOptions;

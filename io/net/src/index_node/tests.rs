@@ -1,3 +1,5 @@
+//! The index under honest use, floods and lies: whoever shouts is slowed down, whoever lies is found out.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glean_types::{AccountKey, Address, Amount, Hash, Paper};

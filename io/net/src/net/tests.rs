@@ -1,3 +1,5 @@
+//! Two endpoints on loopback, and peers that break the rules: giants, stallers, strangers, vanishers.
+
 use std::time::Duration;
 
 use iroh::endpoint::Connection;
