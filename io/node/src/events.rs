@@ -8,7 +8,7 @@ use glean_types::JobId;
 use tokio::sync::watch;
 
 use crate::api::types::EventLine;
-use crate::clock::now_ms;
+use crate::clock::now_us;
 
 /// Lines kept per job; older ones are forgotten (their numbers stay).
 const LINES_MAX: usize = 200_000;
@@ -38,7 +38,7 @@ impl Events {
         let mut logs = self.logs.lock().expect("no panic while held");
         let log = logs.entry(job).or_insert(Log { first: 0, lines: Vec::new() });
         let seq = log.first + log.lines.len() as u64;
-        log.lines.push(EventLine { seq, at_ms: now_ms(), event });
+        log.lines.push(EventLine { seq, at_us: now_us(), event });
         if log.lines.len() > LINES_MAX {
             let forgotten = LINES_MAX / 2;
             log.lines.drain(..forgotten);

@@ -171,7 +171,7 @@ fn say_event(ui: &Ui, line: &EventLine) -> String {
             text!(ui, "event-earned", amount = amount.to_string(), machine = requester.short())
         }
     };
-    format!("{:>6}  {said}", ui.age(line.at_ms))
+    format!("{:>6}  {said}", ui.age(line.at_us / 1_000))
 }
 
 fn say_reason(ui: &Ui, reason: &FailReason) -> String {

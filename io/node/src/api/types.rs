@@ -134,8 +134,8 @@ pub struct JobSummary {
 pub struct EventLine {
     /// Rises by one; ask again with `?from=`.
     pub seq: u64,
-    /// Unix milliseconds.
-    pub at_ms: u64,
+    /// Unix microseconds: one task takes less than a millisecond.
+    pub at_us: u64,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
