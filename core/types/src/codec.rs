@@ -34,11 +34,17 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     if bytes.len() > limit {
         return Err(DecodeError::TooLong { got: bytes.len(), limit });
     }
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(DecodeError::TrailingBytes(rest.len())),
-        Err(_) => Err(DecodeError::Malformed),
+    match decode_head(bytes, limit)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(DecodeError::TrailingBytes(rest.len())),
     }
+}
+
+/// Reads the first of several values that follow each other, from at most `limit` bytes; gives the bytes after it, too.
+pub fn decode_head<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<(T, &[u8]), DecodeError> {
+    let head = &bytes[..bytes.len().min(limit)];
+    let (value, rest) = postcard::take_from_bytes(head).map_err(|_| DecodeError::Malformed)?;
+    Ok((value, &bytes[head.len() - rest.len()..]))
 }
 
 #[cfg(test)]
@@ -52,6 +58,8 @@ mod tests {
         assert_eq!(decode::<(u32, String)>(&bytes, 3), Err(DecodeError::TooLong { got: 7, limit: 3 }));
         assert_eq!(decode::<(u32, String)>(&bytes[..4], 64), Err(DecodeError::Malformed));
         let longer = [bytes.as_slice(), &[0]].concat();
+        assert_eq!(decode_head::<(u32, String)>(&longer, 64).unwrap().1, [0]);
+        assert_eq!(decode_head::<(u32, String)>(&longer, 3), Err(DecodeError::Malformed));
         assert_eq!(decode::<(u32, String)>(&longer, 64), Err(DecodeError::TrailingBytes(1)));
     }
 

@@ -1,7 +1,11 @@
-//! Account keys: the secp256k1 keys that sign papers and own money. Never printed, zeroed on drop.
+//! Account keys: the secp256k1 keys that sign papers and own money. Never printed, erased on drop.
+//!
+//! Every slice costs two signatures and two recoveries, so this is Bitcoin Core's C library, which the EVM's
+//! `ecrecover` brings along anyway; the tests hold it against the pure-Rust `k256`.
 
 use alloy_primitives::{Address, B256};
-use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId, Signature as PlainSignature};
+use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -33,16 +37,22 @@ pub struct Signature(pub [u8; 65]);
 impl Signature {
     /// Whoever signed this digest.
     pub fn signer(&self, digest: &B256) -> Result<Address, BadSignature> {
-        let signature = k256::ecdsa::Signature::from_slice(&self.0[..64]).map_err(|_| BadSignature::Malformed)?;
+        let malformed = |_| BadSignature::Malformed;
+        let given = PlainSignature::from_compact(&self.0[..64]).map_err(malformed)?;
         // One paper, one signature: the mirrored twin (high s) is refused, as OpenZeppelin and Solady do.
-        if signature.normalize_s().is_some() {
+        let mut low = given;
+        low.normalize_s();
+        if low != given {
             return Err(BadSignature::Malformed);
         }
-        let parity = self.0[64].checked_sub(27).filter(|v| *v < 2).ok_or(BadSignature::Malformed)?;
-        let recovery = RecoveryId::new(parity == 1, false);
-        let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, recovery)
-            .map_err(|_| BadSignature::Malformed)?;
-        Ok(Address::from_public_key(&key))
+        let parity = match self.0[64] {
+            27 => RecoveryId::Zero,
+            28 => RecoveryId::One,
+            _ => return Err(BadSignature::Malformed),
+        };
+        let signature = RecoverableSignature::from_compact(&self.0[..64], parity).map_err(malformed)?;
+        let key = SECP256K1.recover_ecdsa(Message::from_digest(digest.0), &signature).map_err(malformed)?;
+        Ok(address_of(&key))
     }
 
     /// That `expected` signed this digest.
@@ -89,33 +99,45 @@ impl<'de> Deserialize<'de> for Signature {
     }
 }
 
-/// A secret key that signs papers and transactions. `k256` zeroes it when dropped.
+/// The last 20 bytes of the key's hash.
+fn address_of(key: &PublicKey) -> Address {
+    Address::from_raw_public_key(&key.serialize_uncompressed()[1..])
+}
+
+/// A secret key that signs papers and transactions.
 #[derive(Clone)]
-pub struct AccountKey(SigningKey);
+pub struct AccountKey(SecretKey);
+
+impl Drop for AccountKey {
+    fn drop(&mut self) {
+        self.0.non_secure_erase();
+    }
+}
 
 impl AccountKey {
     /// A key from 32 secret bytes.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<AccountKey, KeyError> {
-        SigningKey::from_slice(secret).map(AccountKey).map_err(|_| KeyError)
+        SecretKey::from_byte_array(*secret).map(AccountKey).map_err(|_| KeyError)
     }
 
     /// The secret bytes, for the keystore only.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes().into())
+        Zeroizing::new(self.0.secret_bytes())
     }
 
     /// The account that this key owns.
     pub fn address(&self) -> Address {
-        Address::from_public_key(self.0.verifying_key())
+        address_of(&self.0.public_key(SECP256K1))
     }
 
     /// Signs a 32-byte digest (RFC 6979: the same digest gives the same signature).
     pub fn sign(&self, digest: &B256) -> Signature {
-        let (signature, recovery) =
-            self.0.sign_prehash_recoverable(digest.as_slice()).expect("a 32-byte digest is a valid scalar input");
+        let signature = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.0);
+        let (recovery, r_and_s) = signature.serialize_compact();
         let mut raw = [0u8; 65];
-        raw[..64].copy_from_slice(&signature.to_bytes());
-        raw[64] = 27 + u8::from(recovery.is_y_odd());
+        raw[..64].copy_from_slice(&r_and_s);
+        // Above the group's order r would wrap around: a chance of 2^-127, and no `v` says so.
+        raw[64] = 27 + u8::from(matches!(recovery, RecoveryId::One | RecoveryId::Three));
         Signature(raw)
     }
 }
@@ -154,6 +176,20 @@ mod tests {
         raw[32..64].copy_from_slice(&(-s).to_bytes());
         raw[64] = 27 + (28 - raw[64]);
         assert_eq!(Signature(raw).signer(&digest), Err(BadSignature::Malformed));
+    }
+
+    /// Two libraries, one signature and one account.
+    #[test]
+    fn another_library_agrees_on_every_byte() {
+        for n in 1..=40u8 {
+            let (secret, digest) = ([n; 32], keccak256([n]));
+            let ours = AccountKey::from_bytes(&secret).unwrap();
+            let theirs = k256::ecdsa::SigningKey::from_slice(&secret).unwrap();
+            let (signature, recovery) = theirs.sign_prehash_recoverable(digest.as_slice()).unwrap();
+            let raw = [signature.to_bytes().as_slice(), &[27 + u8::from(recovery.is_y_odd())]].concat();
+            assert_eq!(ours.sign(&digest).0.as_slice(), raw);
+            assert_eq!(ours.address(), Address::from_public_key(theirs.verifying_key()));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod task;
 
 pub use alloy_primitives::{Address, B256};
 pub use amount::{Amount, ParseAmountError};
-pub use codec::{DecodeError, decode, encode};
+pub use codec::{DecodeError, decode, decode_head, encode};
 pub use ids::{ChannelId, Hash, JobId, NodeId, ParseIdError, TaskId};
 pub use keys::{AccountKey, BadSignature, KeyError, Signature};
 pub use papers::{Agreement, Class, Domain, Job, Offer, Paper, Receipt, Signed, Verdict, Voucher};

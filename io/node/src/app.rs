@@ -223,15 +223,14 @@ impl App {
     /// A job's tasks.
     pub async fn tasks(&self, job: JobId) -> Result<Vec<TaskLine>, Failure> {
         let states = self.ask(move |node| node.task_states(job)).await?.unwrap_or_default();
-        let mut lines = Vec::with_capacity(states.len());
-        for (index, state) in (0..).zip(states) {
-            let accepted = match state {
-                TaskState::Succeeded | TaskState::Failed => self.journal.accepted(job, index).map_err(disk_failure)?,
-                _ => None,
-            };
-            lines.push(task_line(index, state, accepted));
-        }
-        Ok(lines)
+        let journal = self.journal.clone();
+        let read = tokio::task::spawn_blocking(move || journal.accepted_of(job, None)).await;
+        let mut accepted = read.map_err(|_| Failure::stopping())?.map_err(disk_failure)?;
+        let line = |(index, state)| match state {
+            TaskState::Succeeded | TaskState::Failed => task_line(index, state, accepted.remove(&index)),
+            _ => task_line(index, state, None),
+        };
+        Ok((0..).zip(states).map(line).collect())
     }
 
     /// The accepted answer of a task.

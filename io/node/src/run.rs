@@ -196,6 +196,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let pool = worker_pool(&home, exe, slots)?;
     let lie_every = settings.share.as_ref().and_then(|share| share.lie_every);
     let runner = Runner::new(net.clone(), inbox.clone(), pool, slots as usize, lie_every);
+    runner.forget_when_idle();
     let index =
         chain.as_ref().map(|_| Arc::new(IndexNode::new(IndexConfig::default(), validate_offers(network.domain))));
     let index_nodes: Vec<NodeId> = network.ledger.iter().map(|peer| peer.node).collect();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glean_net::{Net, PeerAddr};
@@ -22,6 +22,8 @@ const CHUNK_TASKS_MAX: usize = 64;
 /// All input files of one job together.
 const FILES_BYTES_MAX: u64 = 4 << 30;
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// Inputs unused at two looks this far apart are forgotten.
+const INPUTS_IDLE: Duration = Duration::from_secs(10);
 /// A guest's clock starts here: 2024-01-01, the same for everyone.
 pub const GUEST_CLOCK_NS: u64 = 1_704_067_200_000_000_000;
 
@@ -54,8 +56,18 @@ pub struct Runner {
     slots: Arc<Semaphore>,
     running: Arc<Mutex<BTreeMap<RunId, AbortHandle>>>,
     measured: Arc<Mutex<Measured>>,
+    /// What the last order needed: the slices of a job follow each other.
+    last: Arc<Mutex<Option<Inputs>>>,
     /// Demo and tests only: one answer in this many is wrong on purpose.
     lie_every: Option<u32>,
+}
+
+/// What all tasks of a job share.
+#[derive(Clone)]
+struct Inputs {
+    of: Hash,
+    manifest: Arc<Manifest>,
+    files: Arc<Vec<RunFile>>,
 }
 
 impl Runner {
@@ -68,6 +80,7 @@ impl Runner {
             slots: Arc::new(Semaphore::new(slots)),
             running: Arc::default(),
             measured: Arc::default(),
+            last: Arc::default(),
             lie_every,
         }
     }
@@ -104,9 +117,7 @@ impl Runner {
     pub async fn run(&self, order: RunOrder) -> Result<Vec<Result<TaskResult, NoVerdict>>, NoVerdict> {
         let holders: Vec<PeerAddr> = order.holders.iter().map(|node| PeerAddr::of(*node)).collect();
         self.prepare(&order.job, &holders).await?;
-        let manifest = self.manifest(&order.job, &holders).await?;
-        let files = Arc::new(self.files(&manifest.files, &holders).await?);
-        let manifest = Arc::new(manifest);
+        let Inputs { manifest, files, .. } = self.inputs(&order.job, &holders).await?;
         let chunk = order.specs.len().div_ceil(self.slots.available_permits().max(1)).clamp(1, CHUNK_TASKS_MAX);
         let chunks = order.specs.chunks(chunk).map(|specs| {
             let (this, job, manifest, files) = (self.clone(), order.job.clone(), manifest.clone(), files.clone());
@@ -188,6 +199,38 @@ impl Runner {
         }
         let bytes = self.blob(job.program, holders, params::PROGRAM_BYTES_MAX as u64).await?;
         self.pool.ensure_program(job.program, bytes).await.map_err(|e| NoVerdict::Unusable(e.to_string()))
+    }
+
+    /// Manifest and input files, in memory for as long as orders for them keep coming.
+    async fn inputs(&self, job: &Job, holders: &[PeerAddr]) -> Result<Inputs, NoVerdict> {
+        let last = self.last.lock().expect("no panic while held").clone();
+        if let Some(inputs) = last.filter(|inputs| inputs.of == job.manifest) {
+            return Ok(inputs);
+        }
+        let manifest = self.manifest(job, holders).await?;
+        let files = self.files(&manifest.files, holders).await?;
+        let inputs = Inputs { of: job.manifest, manifest: Arc::new(manifest), files: Arc::new(files) };
+        *self.last.lock().expect("no panic while held") = Some(inputs.clone());
+        Ok(inputs)
+    }
+
+    /// Forgets inputs that nobody has used for a while, for as long as the runner lives.
+    pub fn forget_when_idle(&self) {
+        let last = Arc::downgrade(&self.last);
+        tokio::spawn(async move {
+            let mut seen = None;
+            loop {
+                tokio::time::sleep(INPUTS_IDLE).await;
+                let Some(last) = last.upgrade() else { return };
+                let mut last = last.lock().expect("no panic while held");
+                // Uses hold the files: if only we do, and the same ones as last time, they are idle.
+                let idle = last.as_ref().filter(|inputs| Arc::strong_count(&inputs.files) == 1).map(|inputs| inputs.of);
+                if idle.is_some() && idle == seen {
+                    *last = None;
+                }
+                seen = idle;
+            }
+        });
     }
 
     async fn manifest(&self, job: &Job, holders: &[PeerAddr]) -> Result<Manifest, NoVerdict> {

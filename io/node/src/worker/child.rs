@@ -1,11 +1,11 @@
 //! The worker's own side. It serves one program, behind the wall, until its pipe closes.
 //!
 //! Three threads: this one reads orders and ends the process the moment the node closes the pipe or dies, whatever the
-//! guest is doing; one runs guests; one writes answers, so that none waits for the task after it. The program is opened
+//! guest is doing; one runs guests; one sees to it that no answer waits for the task after it. The program is opened
 //! first, then the wall goes up, then orders are read.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read, Write, stdin, stdout};
+use std::io::{self, BufReader, Read, Stdout, Write, stdin, stdout};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -83,11 +83,11 @@ fn serve() -> io::Result<()> {
     // The wall's layers pass from a thread to those it starts, except the last, which then takes in both.
     let (orders, queue) = channel();
     let (is_up, up) = channel();
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(stdout()));
     let (answers, writer_is_up) = (outbox.clone(), is_up.clone());
     std::thread::Builder::new().spawn(move || {
         let _ = writer_is_up.send(());
-        let code = i32::from(answers.write_to(&mut stdout().lock()).is_err());
+        let code = i32::from(answers.write_lingering().is_err());
         std::process::exit(code)
     })?;
     std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(move || {
@@ -117,14 +117,14 @@ fn load(start: &Start) -> Result<(Vm, Compiled), String> {
     Ok((vm, program))
 }
 
-fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outbox: &Outbox) -> io::Result<()> {
+fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outbox: &Outbox<Stdout>) -> io::Result<()> {
     let (vm, program) = match loaded {
         Ok(loaded) => loaded,
         Err(why) => return outbox.put(&FromWorker::Ready(Err(why))),
     };
     outbox.put(&FromWorker::Ready(Ok(())))?;
     let mut guest = Guest { vm, program, files: BTreeMap::new(), tree: None };
-    while let Some(message) = next(queue, outbox) {
+    while let Some(message) = next(queue, outbox)? {
         if let Some(answer) = guest.on(message) {
             outbox.put(&answer)?;
         }
@@ -133,13 +133,13 @@ fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outb
 }
 
 /// The next order; if there is none yet, answers need not wait for it.
-fn next(queue: &Receiver<ToWorker>, outbox: &Outbox) -> Option<ToWorker> {
+fn next(queue: &Receiver<ToWorker>, outbox: &Outbox<Stdout>) -> io::Result<Option<ToWorker>> {
     match queue.try_recv() {
-        Ok(message) => Some(message),
-        Err(TryRecvError::Disconnected) => None,
+        Ok(message) => Ok(Some(message)),
+        Err(TryRecvError::Disconnected) => Ok(None),
         Err(TryRecvError::Empty) => {
-            outbox.hurry();
-            queue.recv().ok()
+            outbox.write()?;
+            Ok(queue.recv().ok())
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Answers on their way out of a worker: gathered into few writes, and never kept waiting by the task after them.
 //!
-//! A guest thread puts answers in, a thread of its own writes them. While tasks follow each other quickly one write
-//! carries many answers; as soon as nothing more is to do, or [`LINGER`] after the first one, they leave. An answer that
-//! is as large as a write leaves before the next task starts, so that no more than one large output is ever waiting.
+//! The thread that runs guests puts answers in. While tasks follow each other quickly one write carries many answers;
+//! when nothing more is to do the same thread writes them, and when a task takes its time a second thread does, [`LINGER`]
+//! after the first of them. An answer that is as large as a write leaves before the next task starts, so that no more
+//! than one large output is ever waiting.
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -20,80 +21,71 @@ const LINGER: Duration = Duration::from_millis(1);
 #[derive(Default)]
 struct Waiting {
     frames: Vec<u8>,
-    /// Nothing will follow soon.
-    urgent: bool,
-    /// The writer is at a write.
-    writing: bool,
     closed: bool,
 }
 
-impl Waiting {
-    fn is_due(&self) -> bool {
-        self.urgent || self.closed || self.frames.len() >= WRITE_BYTES
-    }
-}
-
-/// Between the thread that runs guests and the one that writes.
-#[derive(Default)]
-pub struct Outbox {
+/// Between the thread that runs guests and the pipe.
+pub struct Outbox<W> {
     waiting: Mutex<Waiting>,
     /// There is something to write, or it became due.
     news: Condvar,
-    /// A write is over.
-    written: Condvar,
+    /// Held from before frames are taken until they are written: that keeps them in order.
+    to: Mutex<W>,
 }
 
-impl Outbox {
-    /// Puts an answer in; waits while there is no room for it.
+impl<W: Write> Outbox<W> {
+    /// An empty box before this pipe.
+    pub fn new(to: W) -> Outbox<W> {
+        Outbox { waiting: Mutex::default(), news: Condvar::new(), to: Mutex::new(to) }
+    }
+
+    /// Puts an answer in.
     pub fn put(&self, message: &impl Serialize) -> io::Result<()> {
         let mut waiting = self.lock();
-        while waiting.frames.len() >= WRITE_BYTES {
-            waiting = self.written.wait(waiting).expect("no panic while held");
-        }
-        let before = waiting.frames.len();
+        let was_empty = waiting.frames.is_empty();
         write_frame(&mut waiting.frames, message)?;
-        let is_large = waiting.frames.len() - before >= WRITE_BYTES;
-        if before == 0 || waiting.is_due() {
-            self.news.notify_one();
+        let is_due = waiting.frames.len() >= WRITE_BYTES;
+        drop(waiting);
+        if is_due {
+            return self.write();
         }
-        while is_large && (waiting.writing || !waiting.frames.is_empty()) {
-            waiting = self.written.wait(waiting).expect("no panic while held");
+        if was_empty {
+            self.news.notify_one();
         }
         Ok(())
     }
 
-    /// Nothing will follow soon: what waits leaves now.
-    pub fn hurry(&self) {
-        let mut waiting = self.lock();
-        waiting.urgent = !waiting.frames.is_empty();
-        self.news.notify_one();
+    /// Writes what waits.
+    pub fn write(&self) -> io::Result<()> {
+        let mut to = self.to.lock().expect("no panic while held");
+        let frames = std::mem::take(&mut self.lock().frames);
+        if frames.is_empty() {
+            return Ok(());
+        }
+        to.write_all(&frames)?;
+        to.flush()
     }
 
-    /// Nothing will follow at all.
+    /// Nothing will follow.
     pub fn close(&self) {
         self.lock().closed = true;
         self.news.notify_one();
     }
 
-    /// Writes until the box is closed and empty, or the pipe is.
-    pub fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
+    /// Writes what has lingered, until the box is closed and empty, or the pipe is closed.
+    pub fn write_lingering(&self) -> io::Result<()> {
         loop {
             let waiting = self.lock();
             let waiting =
                 self.news.wait_while(waiting, |w| w.frames.is_empty() && !w.closed).expect("no panic while held");
-            let (mut waiting, _) =
-                self.news.wait_timeout_while(waiting, LINGER, |w| !w.is_due()).expect("no panic while held");
-            if waiting.frames.is_empty() {
+            let (waiting, _) =
+                self.news.wait_timeout_while(waiting, LINGER, |w| !w.closed).expect("no panic while held");
+            let is_over = waiting.closed;
+            drop(waiting);
+            self.write()?;
+            if is_over {
                 return Ok(());
             }
-            let frames = std::mem::take(&mut waiting.frames);
-            (waiting.urgent, waiting.writing) = (false, true);
-            drop(waiting);
-            to.write_all(&frames)?;
-            to.flush()?;
-            drop(frames);
-            self.lock().writing = false;
-            self.written.notify_all();
         }
     }
 
@@ -122,11 +114,11 @@ mod tests {
         }
     }
 
-    fn with_writer(story: impl FnOnce(&Outbox, Receiver<Vec<u8>>)) {
-        let outbox = Outbox::default();
+    fn with_writer(story: impl FnOnce(&Outbox<Pipe>, Receiver<Vec<u8>>)) {
         let (to, pipe) = channel();
+        let outbox = Outbox::new(Pipe(to));
         std::thread::scope(|scope| {
-            scope.spawn(|| outbox.write_to(&mut Pipe(to)).expect("the pipe is open"));
+            scope.spawn(|| outbox.write_lingering().expect("the pipe is open"));
             story(&outbox, pipe);
             outbox.close();
         });
@@ -145,7 +137,7 @@ mod tests {
     fn all_answers_leave_in_order_and_share_writes() {
         with_writer(|outbox, pipe| {
             (0..10_000u32).for_each(|n| outbox.put(&n).unwrap());
-            outbox.hurry();
+            outbox.write().unwrap();
             let (mut bytes, mut writes) = (Vec::new(), 0);
             let whole: usize = {
                 let mut all = Vec::new();
