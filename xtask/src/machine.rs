@@ -34,18 +34,18 @@ fn kib(path: &str, key: &str) -> Result<f64> {
     line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("odd line: {line}"))
 }
 
-/// Children of this process whose command line has that word.
-pub fn children_with(word: &str) -> Vec<u32> {
-    let me = std::process::id().to_string();
+/// Children of a process whose command line has that word.
+pub fn children_with(parent: u32, word: &str) -> Vec<u32> {
+    let wanted = parent.to_string();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_ours = |pid: &u32| {
+    let is_one = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned));
         let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        parent.as_deref() == Some(me.as_str()) && words.split('\0').any(|w| w == word)
+        parent.as_deref() == Some(wanted.as_str()) && words.split('\0').any(|w| w == word)
     };
-    pids.filter(is_ours).collect()
+    pids.filter(is_one).collect()
 }
 
 /// Processor seconds of all threads of a process, to the nanosecond.

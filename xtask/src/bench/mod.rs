@@ -24,7 +24,10 @@ pub fn bench(wanted: &[String]) -> Result<()> {
             continue;
         }
         eprintln!("measuring: {section}");
-        figures.extend(measure(section)?);
+        match measure(section) {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => eprintln!("FAILED: {section}: {error:#}"),
+        }
     }
     println!("| figure | here | bar | holds |\n|---|---|---|---|");
     figures.iter().for_each(|figure| println!("{}", figure.row()));
@@ -69,7 +72,7 @@ fn noop() -> Result<Vec<Figure>> {
 
 /// The engine alone: `cargo bench` of the virtual machine.
 fn engine() -> Result<Vec<Figure>> {
-    let text = cargo(&["bench", "-p", "glean-vm", "--bench", "noop"])?;
+    let text = cargo(&["bench", "--bench", "noop"])?;
     let best = text.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("vm::run/noop/")?.split_once(": ")?;
         Some((name, rest.split_whitespace().next()?.parse::<f64>().ok()?))
@@ -86,8 +89,7 @@ fn engine() -> Result<Vec<Figure>> {
 
 /// What checking costs, in the simulated network: the test prints it.
 fn checking() -> Result<Vec<Figure>> {
-    let text =
-        cargo(&["test", "--release", "-p", "glean-sim", "--test", "network", "checking_costs", "--", "--nocapture"])?;
+    let text = cargo(&["test", "--release", "--test", "network", "checking_costs", "--", "--nocapture"])?;
     let line =
         text.lines().find(|line| line.starts_with("overhead of checking")).context("the test printed no figure")?;
     let figures: Vec<f64> = line.split_whitespace().filter_map(|word| word.strip_suffix('x')?.parse().ok()).collect();
@@ -134,7 +136,7 @@ fn cargo(args: &[&str]) -> Result<String> {
 
 /// Our binary, built from what lies here.
 fn glean_exe() -> Result<PathBuf> {
-    cargo(&["build", "--release", "-p", "glean"])?;
+    cargo(&["build", "--release"])?;
     let target = std::env::var("CARGO_TARGET_DIR").map_or_else(|_| root().join("target"), PathBuf::from);
     Ok(std::fs::canonicalize(target.join("release/glean"))?)
 }

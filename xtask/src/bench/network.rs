@@ -1,7 +1,7 @@
 //! Our own figures on the real path: nodes of the real binary on loopback, QUIC between them, journal and ledger on
 //! disk, signed receipts, checks on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,20 +28,21 @@ pub struct Rate {
 }
 
 /// A ledger node that also buys, and one provider. Stopped when dropped.
-struct Lab {
+pub struct Lab {
     exe: PathBuf,
     folder: tempfile::TempDir,
     noop: String,
 }
 
 impl Lab {
-    fn start() -> Result<Lab> {
+    /// A network of two; the provider lends so many cores.
+    pub fn start(cores: u32) -> Result<Lab> {
         let noop = example("guests/noop.wasm")?.to_str().context("path is not text")?.to_owned();
         let lab = Lab { exe: glean_exe()?, folder: tempfile::tempdir()?, noop };
         let info = last_json(&lab.glean("buyer", &["network", "init", "bench"])?);
         let line = info["join_line"].as_str().context("no join line")?.to_owned();
         lab.glean("seller", &["join", &line])?;
-        lab.glean("seller", &["share", "--yes", "--detach", "--cores", "2"])?;
+        lab.glean("seller", &["share", "--yes", "--detach", "--cores", &cores.to_string()])?;
         Ok(lab)
     }
 
@@ -50,7 +51,7 @@ impl Lab {
     }
 
     /// Runs our binary in a home; what it printed.
-    fn glean(&self, home: &str, args: &[&str]) -> Result<String> {
+    pub fn glean(&self, home: &str, args: &[&str]) -> Result<String> {
         let output = Command::new(&self.exe)
             .arg("--home")
             .arg(self.home(home))
@@ -60,6 +61,12 @@ impl Lab {
             .output()?;
         ensure!(output.status.success(), "glean {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The process of a node.
+    pub fn pid(&self, home: &str) -> Result<u32> {
+        let file: Value = serde_json::from_slice(&std::fs::read(self.home(home).join("run/api.json"))?)?;
+        file["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).context("no pid in run/api.json")
     }
 
     fn noop_job(&self, tasks: u32) -> Result<Duration> {
@@ -85,7 +92,7 @@ fn last_json(text: &str) -> Value {
 
 /// One big job.
 pub fn noop_tasks() -> Result<Rate> {
-    let lab = Lab::start()?;
+    let lab = Lab::start(2)?;
     lab.noop_job(WARM_UP)?;
     let busy = machine::busy_s()?;
     let elapsed = lab.noop_job(TASKS)?;
@@ -97,7 +104,7 @@ pub fn noop_tasks() -> Result<Rate> {
 /// Single tasks, one after the other: from the moment a task is sent until its answer is accepted, both ends' signatures,
 /// journals and the worker included. Some are checked by a second run before they are accepted.
 pub fn round_trip() -> Result<Vec<Figure>> {
-    let lab = Lab::start()?;
+    let lab = Lab::start(2)?;
     lab.noop_job(WARM_UP)?;
     let (mut times_ms, mut whole_ms) = (Vec::new(), Vec::new());
     for _ in 0..ROUND_TRIPS {
@@ -128,10 +135,10 @@ fn task_ms(events: &str) -> Result<f64> {
 
 /// Memory of a provider's node while nothing is to do.
 pub fn idle() -> Result<Vec<Figure>> {
-    let lab = Lab::start()?;
+    let lab = Lab::start(2)?;
     lab.noop_job(WARM_UP)?;
     std::thread::sleep(IDLE_AFTER);
-    let pid = pid_of(&lab.home("seller"))?;
+    let pid = lab.pid("seller")?;
     let cpu_s = machine::cpu_s(pid);
     let wait = Duration::from_secs(10);
     std::thread::sleep(wait);
@@ -141,9 +148,4 @@ pub fn idle() -> Result<Vec<Figure>> {
         Figure::new("idle provider, memory (RSS)", machine::rss_mib(pid)?, "MiB"),
         Figure::new("idle provider, CPU of one core", permille / 10.0, "%"),
     ])
-}
-
-fn pid_of(home: &Path) -> Result<u32> {
-    let file: Value = serde_json::from_slice(&std::fs::read(home.join("run/api.json"))?)?;
-    file["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).context("no pid in run/api.json")
 }
