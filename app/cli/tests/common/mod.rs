@@ -1,0 +1,82 @@
+//! A whole network of real processes for the end-to-end stories.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+#![allow(dead_code, reason = "each story file uses its own part of this")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Three nodes that have joined one network; stopped when dropped.
+pub struct Network {
+    pub folder: tempfile::TempDir,
+}
+
+pub const LEDGER: &str = "ledger";
+pub const PROVIDER: &str = "provider";
+pub const REQUESTER: &str = "requester";
+
+impl Network {
+    pub fn start() -> Network {
+        let network = Network { folder: tempfile::tempdir().unwrap() };
+        let made = network.ok(LEDGER, &["network", "init", "lab"]);
+        let line = made.trim().strip_prefix("glean join ").expect("the join line is data").to_owned();
+        for node in [PROVIDER, REQUESTER] {
+            network.ok(node, &["join", &line]);
+        }
+        network.ok(PROVIDER, &["share", "--yes", "--cores", "1", "--detach"]);
+        network
+    }
+
+    pub fn home(&self, node: &str) -> PathBuf {
+        self.folder.path().join(node)
+    }
+
+    pub fn command(&self, node: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_glean"));
+        command.args(args).env("GLEAN_HOME", self.home(node)).env("GLEAN_LANG", "en").stdin(Stdio::null());
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    pub fn ran(&self, node: &str, args: &[&str]) -> Output {
+        self.command(node, args).output().expect("the binary starts")
+    }
+
+    /// Standard output of a call that must succeed.
+    pub fn ok(&self, node: &str, args: &[&str]) -> String {
+        let output = self.ran(node, args);
+        let talk = String::from_utf8_lossy(&output.stderr);
+        let log = std::fs::read_to_string(self.home(node).join("log/node.log")).unwrap_or_default();
+        assert!(output.status.success(), "{node}: glean {args:?}: {talk}\n--- node.log\n{log}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn json(&self, node: &str, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        serde_json::from_str(&self.ok(node, &args)).unwrap()
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for node in [REQUESTER, PROVIDER, LEDGER] {
+            // A node that is gone already is as good.
+            let _ = self.ran(node, &["node", "--stop"]);
+        }
+    }
+}
+
+pub fn guest(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/guests/{name}.wasm"));
+    path.to_str().unwrap().to_owned()
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().expect("not killed")
+}
+
+pub fn talk(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
