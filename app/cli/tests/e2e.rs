@@ -158,6 +158,7 @@ fn a_node_comes_back_with_everything_it_knew() {
     assert_eq!((jobs(), network.json(REQUESTER, &["receipt"])), before);
     let output = network.ran(REQUESTER, &["run", &guest("exit"), "--", "3"]);
     assert_eq!(code(&output), 3, "and goes on: {}", talk(&output));
+    assert!(!talk(&output).contains("expired"), "the market remembers who lends: {}", talk(&output));
 }
 
 #[test]

@@ -165,6 +165,11 @@ impl Shelf {
         self.offers.is_empty()
     }
 
+    /// All that is kept.
+    pub fn offers(&self) -> Vec<Bytes> {
+        self.offers.values().map(|kept| kept.bytes.clone()).collect()
+    }
+
     /// Keeps a validated offer.
     pub fn insert(&mut self, notice: Notice, bytes: Bytes, brought: Brought, now_ms: u64) -> Result<(), NotKept> {
         self.expire(now_ms);

@@ -111,6 +111,22 @@ impl IndexNode {
         self.len() == 0
     }
 
+    /// All offers that are kept, to be put back after a restart.
+    pub fn offers(&self) -> Vec<Bytes> {
+        self.desk().shelf.offers()
+    }
+
+    /// Puts offers of an earlier life back, each validated as if a stranger had brought it. Returns how many are kept.
+    pub fn put_back(&self, offers: Vec<Bytes>, now_ms: u64) -> usize {
+        for offer in offers {
+            if let Ok(notice) = (self.validate)(&offer, now_ms) {
+                // What is too much today was not promised to anybody.
+                let _ = self.desk().shelf.insert(notice, offer, Brought::ByItself, now_ms);
+            }
+        }
+        self.len()
+    }
+
     /// Answers one message of a peer and passes on what the neighbours should hear.
     pub async fn serve(&self, net: &Net, peer: NodeId, request: &[u8], reply: ReplySender, now_ms: u64) {
         let reaction = self.on_message(peer, request, now_ms);

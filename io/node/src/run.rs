@@ -23,7 +23,7 @@ use crate::home::{Home, HomeError};
 use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::network::{JoinError, JoinLine, Network, network_of, private_genesis};
-use crate::offers::Offers;
+use crate::offers::{Offers, keep_shelf, save_shelf};
 use crate::runner::Runner;
 use crate::sessions::Sessions;
 use crate::settings::{Machine, Settings};
@@ -199,6 +199,9 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     runner.forget_when_idle();
     let index =
         chain.as_ref().map(|_| Arc::new(IndexNode::new(IndexConfig::default(), validate_offers(network.domain))));
+    if let Some(index) = &index {
+        keep_shelf(home.clone(), index.clone());
+    }
     let index_nodes: Vec<NodeId> = network.ledger.iter().map(|peer| peer.node).collect();
     let offers = Offers::new(net.clone(), glean_vm::CLASS, validate_offers(network.domain), index_nodes, index.clone());
     let events = Events::default();
@@ -226,7 +229,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let world =
         NodeWorld { inbox: inbox.clone(), sessions: sessions.clone(), offers, ledger: ledger.clone(), runner, events };
     let brain = tokio::spawn(brain::run(node, journal, asks, world));
-    tokio::spawn(accept(net.clone(), sessions, chain.as_ref().map(Chain::rpc), index));
+    tokio::spawn(accept(net.clone(), sessions, chain.as_ref().map(Chain::rpc), index.clone()));
     let port = settings.api_port;
     let token = hex::encode(*random_secret());
     let api = api::serve(app.clone(), port, token.clone(), app.stopping())
@@ -238,6 +241,9 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     app.resume_share().await;
     let failed = wait(&app, brain, chain.as_ref().map(Chain::failure)).await;
     client_file::remove(&home);
+    if let Some(index) = &index {
+        save_shelf(&home, index);
+    }
     if tokio::time::timeout(CLOSE_PATIENCE, net.close()).await.is_err() {
         tracing::debug!("some peers did not hear our goodbye");
     }

@@ -80,6 +80,21 @@ fn only_what_an_honest_machine_would_sign_is_an_offer() {
 }
 
 #[test]
+fn a_shelf_put_back_holds_what_still_stands_and_no_forgery() {
+    let fresh = || IndexNode::new(IndexConfig::default(), validate_offers(domain()));
+    let index = fresh();
+    for seed in 1..=3 {
+        index.keep(key_of(seed), signed(seed, 1), NOW).unwrap();
+    }
+    let mut kept = index.offers();
+    kept.extend([Bytes::from_static(b"junk"), Bytes::from(encode(&offer(4, 1, &PeerAddr::of(key_of(4)))))]);
+    let again = fresh();
+    assert_eq!(again.put_back(kept.clone(), NOW + 1_000), 3);
+    assert_eq!(again.find(&everything(), NOW + 1_000), index.find(&everything(), NOW + 1_000));
+    assert_eq!(fresh().put_back(kept, NOW + 60_000), 0, "all expired meanwhile");
+}
+
+#[test]
 fn nobody_speaks_for_another_machine() {
     let index = IndexNode::new(
         IndexConfig { neighbours: vec![key_of(8)], ..IndexConfig::default() },
