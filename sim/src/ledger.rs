@@ -40,7 +40,8 @@ pub struct Ledger {
     dollars: Amount,
     /// What each channel has not paid out, and the sum.
     unpaid: BTreeMap<ChannelId, Amount>,
-    opened: u64,
+    /// The world's clock, Unix seconds.
+    now_s: u64,
     accounts: Vec<Address>,
 }
 
@@ -77,7 +78,7 @@ impl Ledger {
             owner,
             dollars,
             unpaid: BTreeMap::new(),
-            opened: 0,
+            now_s: 0,
             accounts: vec![requester.address()],
         };
         ledger.accounts.push(ledger.owner.address());
@@ -111,7 +112,7 @@ impl Ledger {
         let parity = signature.0[64] == 28;
         let signature = alloy_primitives::Signature::from_bytes_and_parity(&signature.0[..64], parity);
         let tx = TxEnvelope::from(tx.into_signed(signature));
-        let timestamp = self.head.timestamp + 1;
+        let timestamp = self.now_s.max(self.head.timestamp + 1);
         let proposal =
             Proposal { chain_id: CHAIN_ID, timestamp, beneficiary: self.owner.address(), bytes_max: 1 << 20 };
         let built = build_block(&self.state, &self.head, &proposal, [(&tx, sender)]).expect("a sound block builds");
@@ -133,17 +134,13 @@ impl Ledger {
         payee: Address,
         node: NodeId,
         deposit: Amount,
+        salt: B256,
     ) -> Result<ChannelId, LedgerError> {
-        self.opened += 1;
-        let open = Open {
-            payee,
-            node,
-            token: self.at.dollar,
-            deposit,
-            signer: payer.address(),
-            salt: B256::from(U256::from(self.opened)),
-        };
+        let open = Open { payee, node, token: self.at.dollar, deposit, signer: payer.address(), salt };
         let id = channels::id(&domain(), payer.address(), &open);
+        if self.channel(id).is_some() {
+            return Ok(id);
+        }
         self.pay_in(payer, deposit, channels::open(&open))?;
         self.check(id);
         Ok(id)
@@ -179,17 +176,33 @@ impl Ledger {
         self.channel(id).map(|view| view.settled).ok_or(LedgerError::Refused)
     }
 
-    /// The payer asks for the rest of the deposit. A channel that is closing already stays so.
-    pub fn request_close(&mut self, payer: &AccountKey, id: ChannelId) {
-        let channels = self.at.channels;
-        self.send(payer, channels, U256::ZERO, channels::request_close(id));
+    /// The payer's next step towards having the rest of the deposit back; when the step after it is due, if there is one.
+    pub fn close(&mut self, payer: &AccountKey, id: ChannelId) -> Option<u64> {
+        let at = self.at.channels;
+        let channel = self.read(id)?;
+        let step = match channel.close_at_s {
+            0 => channels::request_close(id),
+            close_at_s if self.now_s < close_at_s => return Some(close_at_s * 1_000),
+            _ => channels::close(id),
+        };
+        assert!(self.send(payer, at, U256::ZERO, step), "a due step of closing fails");
         self.check(id);
+        self.read(id).map(|channel| channel.close_at_s * 1_000)
+    }
+
+    /// It is that late, Unix seconds.
+    pub fn set_time(&mut self, now_s: u64) {
+        self.now_s = now_s;
+    }
+
+    fn read(&self, id: ChannelId) -> Option<channels::Channel> {
+        let answer = self.ask(self.at.channels, channels::get(id));
+        channels::decode(&answer).expect("the contract answers in its own words")
     }
 
     /// The channel as it stands.
     pub fn channel(&self, id: ChannelId) -> Option<ChannelView> {
-        let answer = self.ask(self.at.channels, channels::get(id));
-        let channel = channels::decode(&answer).expect("the contract answers in its own words")?;
+        let channel = self.read(id)?;
         Some(ChannelView {
             payer: channel.payer,
             payee: channel.payee,

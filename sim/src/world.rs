@@ -417,6 +417,17 @@ impl World {
         self.ledger.balance(self.hosts[n + 1].me.key.address())
     }
 
+    /// What the requester has in its account.
+    pub fn requester_balance(&self) -> Amount {
+        self.ledger.balance(self.hosts[0].me.key.address())
+    }
+
+    /// Kills the requester; it is back at once, from its records.
+    pub fn restart_requester(&mut self) {
+        self.crash(0);
+        self.on_restart(0);
+    }
+
     /// What the requester promised to provider `n` altogether.
     pub fn promised_to(&self, n: usize) -> Amount {
         let node = self.provider(n);
@@ -671,10 +682,11 @@ impl World {
 
     fn on_ledger(&mut self, from: HostIx, life: u32, output: Output) {
         let key = self.hosts[from].me.key.clone();
+        self.ledger.set_time((EPOCH_MS + self.now_us / 1_000) / 1_000);
         match output {
-            Output::FundChannel { provider, payee, channel, deposit } => {
+            Output::FundChannel { provider, payee, channel, deposit, salt } => {
                 let funded = match channel {
-                    None => self.ledger.open(&key, payee, provider, deposit).map(|id| (id, deposit)),
+                    None => self.ledger.open(&key, payee, provider, deposit, salt).map(|id| (id, deposit)),
                     Some(id) => self.ledger.top_up(&key, id, deposit).map(|deposit| (id, deposit)),
                 };
                 let input = match funded {
@@ -692,7 +704,10 @@ impl World {
                     self.tell(from, life, Input::Claimed { channel: voucher.paper.channel, settled });
                 }
             }
-            Output::CloseChannel(id) => self.ledger.request_close(&key, id),
+            Output::CloseChannel(id) => {
+                let again_ms = self.ledger.close(&key, id);
+                self.tell(from, life, Input::ChannelClosing { channel: id, again_ms });
+            }
             _ => {}
         }
     }

@@ -221,3 +221,24 @@ fn long_tasks_are_not_run_a_third_time() {
     // Ten of each unknown machine, and one in ten of the rest: each once.
     assert!(view.rechecked <= 50, "{view:?}");
 }
+
+/// What nobody needs any more is asked back, waits out the grace period and comes home; a restart in between forgets nothing.
+#[test]
+fn an_idle_deposit_comes_home_also_over_a_restart() {
+    for restarts in [false, true] {
+        let mut world = World::new(12).providers(3);
+        let job = world.submit(60, "1");
+        world.run();
+        let spent = world.view(job).spent;
+        let channels: Vec<_> = world.requester().channels().iter().filter(|c| c.ours).map(|c| c.channel).collect();
+        assert!(!channels.is_empty() && spent > Amount::ZERO);
+        world.run_for(700_000);
+        assert!(channels.iter().all(|id| world.channel(*id).is_some_and(|view| view.closing)), "asked back when idle");
+        if restarts {
+            world.restart_requester();
+        }
+        world.run_for(3_700_000);
+        assert!(channels.iter().all(|id| world.channel(*id).is_none()), "closed after the grace period");
+        assert_eq!(world.requester_balance(), Amount::whole(1_000).saturating_sub(spent), "all but the price is home");
+    }
+}

@@ -170,6 +170,14 @@ pub enum Input {
         /// As it stands.
         view: Option<ChannelView>,
     },
+    /// How far [`Output::CloseChannel`] got: to be asked again then, Unix milliseconds; `None` when the channel is closed and
+    /// the rest of its deposit is home.
+    ChannelClosing {
+        /// The channel.
+        channel: ChannelId,
+        /// When to go on.
+        again_ms: Option<u64>,
+    },
     /// The last voucher of a channel was cashed up to this total.
     Claimed {
         /// The channel.
@@ -221,12 +229,15 @@ pub enum Output {
         channel: Option<ChannelId>,
         /// Deposit wanted altogether.
         deposit: Amount,
+        /// Names the opening: the same salt and deposit open the same channel, however often they are sent.
+        salt: B256,
     },
     /// Ask the ledger for a channel.
     LookUpChannel(ChannelId),
     /// Cash this voucher (provider).
     Claim(Signed<Voucher>),
-    /// Take the rest of the deposit back (requester; the grace period runs).
+    /// Take the next step towards having the rest of the deposit back (requester): ask for it, wait for the grace period,
+    /// close. Answered by [`Input::ChannelClosing`].
     CloseChannel(ChannelId),
     /// Run in the local workers.
     Run(RunOrder),
@@ -316,6 +327,21 @@ pub enum Record {
         /// Deposit altogether.
         deposit: Amount,
     },
+    /// A channel is being opened (requester): what names it, so that a crash in between finds it again.
+    Opening {
+        /// The machine.
+        provider: NodeId,
+        /// Its account.
+        payee: Address,
+        /// Deposit.
+        deposit: Amount,
+        /// See [`Output::FundChannel`].
+        salt: B256,
+    },
+    /// We asked for the rest of a deposit (requester): the channel is not used again.
+    Closing(ChannelId),
+    /// A channel is closed on the ledger: forgotten.
+    Closed(ChannelId),
     /// We promised this much (requester), for this slice of this job.
     Paid {
         /// The promise.

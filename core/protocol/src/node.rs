@@ -134,6 +134,7 @@ impl Node {
                 requester.on_channel_failed(&mut step, provider, why, no_funds);
             }
             Input::ChannelSeen { channel, view } => provider.on_channel_seen(&mut step, channel, view),
+            Input::ChannelClosing { channel, again_ms } => requester.on_channel_closing(&mut step, channel, again_ms),
             Input::Claimed { channel, settled } => provider.on_claimed(channel, settled),
             Input::Ran { run, results } => {
                 if requester.owns(run) {

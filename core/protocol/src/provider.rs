@@ -19,7 +19,7 @@ use glean_types::{
 use crate::io::{ChannelView, Event, NoVerdict, Output, Record, RunId, RunOrder, ShareTerms};
 use crate::settle::{BadVoucher, Earnings, fuel_for, price_of};
 use crate::step::Step;
-use crate::wire::{Refusal, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::input_hash;
 
 /// Slices of one channel that may wait or run.
@@ -71,6 +71,10 @@ struct Channel {
     /// As the ledger showed it; nothing runs before that.
     view: Option<ChannelView>,
     looked_up_ms: Option<u64>,
+    /// When the ledger last showed it.
+    seen_ms: u64,
+    /// When it last got a run started, in runs of this provider: the longest wait goes first.
+    served: u64,
     next_slice: u64,
     slices: VecDeque<Slice>,
     money: Earnings,
@@ -121,6 +125,13 @@ impl Channel {
         // In order: an earlier slice that still runs goes first.
         let is_first = !self.slices.iter().take(at).any(|slice| matches!(slice.stage, Stage::Running(_)));
         (is_owed || (self.money.may_deliver() && is_first)).then_some(at)
+    }
+
+    /// Whether a slice waits here that may be started now.
+    fn may_start(&self) -> bool {
+        self.view.is_some()
+            && self.at_risk() < 2
+            && self.slices.iter().any(|slice| matches!(slice.stage, Stage::Queued))
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Slice> {
@@ -206,7 +217,8 @@ impl Provider {
             return;
         }
         match self.channels.get_mut(&id) {
-            Some(channel) if channel.theirs.paper == agreement.paper => {}
+            // Known terms, but the requester may have asked for its deposit since: at most the next slice is at risk.
+            Some(channel) if channel.theirs.paper == agreement.paper => look_up(step, id, channel),
             Some(channel) => {
                 // New terms for a known channel: nothing is under way in it, see `judge_open`.
                 channel.ours = agreement.paper.clone().sign(&step.me.key, &step.me.domain);
@@ -263,7 +275,9 @@ impl Provider {
         // Somebody who left a delivered slice unpaid settles that first.
         let owes =
             |channel: &Channel| channel.theirs.paper.requester == paper.requester && !channel.money.may_deliver();
-        let of_node = self.channels.values().filter(|channel| channel.requester == from).count();
+        // Those that are being closed are no longer worked for.
+        let is_live = |channel: &&Channel| channel.view.as_ref().is_none_or(|view| !view.closing);
+        let of_node = self.channels.values().filter(is_live).filter(|channel| channel.requester == from).count();
         let unseen = self.channels.values().filter(|channel| channel.view.is_none()).count();
         if known.is_none()
             && (of_node >= CHANNELS_PER_NODE || unseen >= LOOKUPS_MAX || self.channels.values().any(owes))
@@ -276,8 +290,13 @@ impl Provider {
     pub fn on_channel_seen(&mut self, step: &mut Step, id: ChannelId, view: Option<ChannelView>) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         channel.looked_up_ms = None;
+        channel.seen_ms = step.now_ms;
         let theirs = &channel.theirs.paper;
         let is_new = channel.view.is_none();
+        if view.is_none() && !is_new {
+            return self.forget_closed(step, id);
+        }
+        let is_gone = view.is_none();
         let Some(view) = view
             .filter(|view| view.payee == step.address && view.payer == theirs.requester && (!is_new || !view.closing))
         else {
@@ -285,6 +304,8 @@ impl Provider {
                 step.send(channel.requester, refused(id, None, Refusal::BadChannel));
                 if channel.money.voucher.is_none() {
                     self.channels.remove(&id);
+                } else if is_gone {
+                    self.forget_closed(step, id);
                 }
             }
             return;
@@ -311,6 +332,19 @@ impl Provider {
             self.agree(step, id);
         }
         self.start_runs(step);
+    }
+
+    /// The ledger has no such channel any more: nothing can be cashed from it, so nothing is worked for.
+    fn forget_closed(&mut self, step: &mut Step, id: ChannelId) {
+        let Some(channel) = self.channels.remove(&id) else { return };
+        step.record(Record::Closed(id));
+        step.send(channel.requester, refused(id, None, Refusal::BadChannel));
+        for slice in channel.slices {
+            if let Stage::Running(run) = slice.stage {
+                self.runs.remove(&run);
+                step.put(Output::StopRun(run));
+            }
+        }
     }
 
     // ---- slices ----
@@ -364,27 +398,26 @@ impl Provider {
     fn start_runs(&mut self, step: &mut Step) {
         let Some(slots) = self.terms.as_ref().map(|terms| terms.slots) else { return };
         let mut busy = self.busy_tasks();
-        for (id, channel) in &mut self.channels {
-            if channel.view.is_none() {
-                continue;
-            }
-            while busy < slots.saturating_mul(2) && channel.at_risk() < 2 {
-                let Some(slice) = channel.slices.iter_mut().find(|slice| matches!(slice.stage, Stage::Queued)) else {
-                    break;
-                };
-                let run = step.new_run();
-                slice.stage = Stage::Running(run);
-                busy = busy.saturating_add(u32::try_from(slice.inputs.len()).unwrap_or(u32::MAX));
-                self.runs.insert(run, (*id, slice.number));
-                step.put(Output::Run(RunOrder {
-                    run,
-                    job: slice.job.clone(),
-                    specs: std::mem::take(&mut slice.specs),
-                    holders: vec![channel.requester],
-                    fuel_cap: fuel_for(channel.theirs.paper.price_per_gfuel, slice.price_max),
-                    is_check: false,
-                }));
-            }
+        while busy < slots.saturating_mul(2) {
+            let may_start = |(_, channel): &(&ChannelId, &mut Channel)| channel.may_start();
+            let longest = self.channels.iter_mut().filter(may_start).min_by_key(|(_, channel)| channel.served);
+            let Some((id, channel)) = longest else { return };
+            let Some(slice) = channel.slices.iter_mut().find(|slice| matches!(slice.stage, Stage::Queued)) else {
+                return;
+            };
+            let run = step.new_run();
+            channel.served = run.0;
+            slice.stage = Stage::Running(run);
+            busy = busy.saturating_add(u32::try_from(slice.inputs.len()).unwrap_or(u32::MAX));
+            self.runs.insert(run, (*id, slice.number));
+            step.put(Output::Run(RunOrder {
+                run,
+                job: slice.job.clone(),
+                specs: std::mem::take(&mut slice.specs),
+                holders: vec![channel.requester],
+                fuel_cap: fuel_for(channel.theirs.paper.price_per_gfuel, slice.price_max),
+                is_check: false,
+            }));
         }
     }
 
@@ -492,7 +525,8 @@ impl Provider {
                 claim(step, channel);
             }
             let is_unseen = channel.view.is_none() && channel.money.voucher.is_some();
-            if is_unseen || (unclaimed > Amount::ZERO && idle_ms >= WATCH_MS) {
+            let is_stake = unclaimed > Amount::ZERO || !channel.slices.is_empty();
+            if is_unseen || (is_stake && step.now_ms >= channel.seen_ms.saturating_add(WATCH_MS)) {
                 look_up(step, *id, channel);
             }
         }
@@ -552,6 +586,9 @@ impl Provider {
                 }
             }
             Record::OfferSeq(seq) => self.offer_seq = self.offer_seq.max(*seq),
+            Record::Closed(id) => {
+                self.channels.remove(id);
+            }
             _ => {}
         }
     }
@@ -578,6 +615,8 @@ impl Channel {
             is_recorded: false,
             view: None,
             looked_up_ms: None,
+            seen_ms: 0,
+            served: 0,
             next_slice: 0,
             slices: VecDeque::new(),
             money: Earnings::default(),
@@ -622,7 +661,7 @@ fn judge_slice(
     if view.closing {
         return Err(Refusal::BadChannel);
     }
-    if message.slice < channel.next_slice {
+    if message.slice < channel.next_slice || message.slice - channel.next_slice >= SLICE_GAP_MAX {
         return Err(Refusal::OutOfOrder { expected: channel.next_slice });
     }
     if channel.slices.len() >= QUEUE_MAX || channel.capped >= CAPPED_MAX {
@@ -650,6 +689,7 @@ fn judge_slice(
         || specs.len() > SLICE_TASKS_MAX
         || !is_sound
         || job.1.mem_max > terms.mem_max
+        || !job.1.has_sane_limits()
         || job.1.class != Class::Exact
     {
         return Err(Refusal::TooLarge);

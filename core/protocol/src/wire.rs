@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::io::NoVerdict;
 
+/// Slices may be given up before they are sent, so numbers may jump; but not so far that they run out.
+pub const SLICE_GAP_MAX: u64 = 1 << 20;
+
 /// One message of a work session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkMsg {
@@ -56,7 +59,7 @@ pub enum WorkMsg {
 pub struct SliceMsg {
     /// The channel it is paid from.
     pub channel: ChannelId,
-    /// Its number within the channel, from 0, without gaps.
+    /// Its number within the channel, from 0, rising by less than [`SLICE_GAP_MAX`].
     pub slice: u64,
     /// The job, signed by the requester.
     pub job: Signed<Job>,

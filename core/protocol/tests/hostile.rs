@@ -115,6 +115,11 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     prop::collection::vec(deed, 1..160)
 }
 
+/// A small number, now and then as large as they come.
+fn wild(small: u64, chance: u64) -> u64 {
+    if chance.is_multiple_of(13) { u64::MAX - small } else { small }
+}
+
 /// The world around node 1: what it has asked for and not been given yet.
 #[derive(Default)]
 struct World {
@@ -280,7 +285,7 @@ impl World {
             15 | 16 => {
                 let count = (b % 5) as u32;
                 let specs = (0..count).map(|i| spec(if lie { b as u32 } else { i * 3 })).collect();
-                let slice = SliceMsg { channel, slice: a, job: job_of(who, 10), price_max: units(b % 10_000), specs };
+                let slice = SliceMsg { channel, slice: wild(a, b), job: job_of(who, 10), price_max: units(b % 10_000), specs };
                 Input::Message { from, message: WorkMsg::Slice(Box::new(slice)) }
             }
             17 => {
@@ -290,6 +295,7 @@ impl World {
             }
             18 => Input::Message { from, message: WorkMsg::Drop { channel, slice: a } },
             _ if lie => Input::RerunFailed(submission().job.paper.id()),
+            _ if b.is_multiple_of(5) => Input::ChannelClosing { channel, again_ms: b.is_multiple_of(2).then_some(b) },
             _ => Input::Claimed { channel, settled: units(b % 10_000) },
         })
     }

@@ -234,6 +234,13 @@ impl Job {
     pub fn id(&self) -> JobId {
         JobId(self.to_sol().eip712_hash_struct().0)
     }
+
+    /// Whether the limits of its tasks are some that a machine can take on: sums of a slice's stay far from overflow.
+    pub fn has_sane_limits(&self) -> bool {
+        self.fuel_max <= params::TASK_FUEL_MAX
+            && self.output_max <= params::TASK_OUTPUT_MAX
+            && self.timeout_ms <= params::TASK_TIMEOUT_MS_MAX
+    }
 }
 
 impl Paper for Job {

@@ -43,6 +43,13 @@ pub const FRAME_MAX: usize = 16 * 1024 * 1024;
 /// Outputs of one slice that travel inside the frame, all together; the rest become blobs.
 pub const INLINE_SLICE_MAX: usize = 8 * 1024 * 1024;
 
+/// The most fuel, output and time that one task may ask for: far beyond sense, and small enough to be added up.
+pub const TASK_FUEL_MAX: u64 = 1 << 56;
+/// See [`TASK_FUEL_MAX`]; bytes.
+pub const TASK_OUTPUT_MAX: u64 = 1 << 30;
+/// See [`TASK_FUEL_MAX`]; a week.
+pub const TASK_TIMEOUT_MS_MAX: u32 = 7 * 24 * 3_600_000;
+
 /// Largest program, before and after the NaN pass.
 pub const PROGRAM_BYTES_MAX: usize = 128 * 1024 * 1024;
 

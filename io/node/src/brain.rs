@@ -71,20 +71,25 @@ pub async fn run(
     mut world: impl World,
 ) -> Result<(), JournalError> {
     let mut batch = Vec::new();
+    // When the next tick is due: earlier if the brain wants it earlier, never later because something else happened.
+    let mut tick_ms = None;
     loop {
-        let wait = node.wake_ms().map(|at| at.saturating_sub(now_ms()).max(TICK_MS_MIN));
-        let count = match wait {
+        let wanted = node.wake_ms();
+        tick_ms = match (tick_ms, wanted) {
+            (Some(due), Some(wanted)) => Some(wanted.min(due)),
+            (_, wanted) => wanted,
+        };
+        let count = match tick_ms {
             None => asks.queue.recv_many(&mut batch, BATCH_MAX).await,
-            Some(ms) => {
-                let timed =
-                    tokio::time::timeout(Duration::from_millis(ms), asks.queue.recv_many(&mut batch, BATCH_MAX));
-                match timed.await {
-                    Ok(count) => count,
-                    Err(_) => {
-                        batch.push(Ask::Input(Box::new(Input::Tick)));
-                        1
-                    }
+            Some(due) => {
+                let wait = Duration::from_millis(due.saturating_sub(now_ms()).max(TICK_MS_MIN));
+                let timed = tokio::time::timeout(wait, asks.queue.recv_many(&mut batch, BATCH_MAX)).await;
+                let is_due = timed.is_err() || now_ms() >= due;
+                if is_due {
+                    batch.push(Ask::Input(Box::new(Input::Tick)));
+                    tick_ms = None;
                 }
+                timed.unwrap_or(0) + usize::from(is_due)
             }
         };
         if count == 0 {

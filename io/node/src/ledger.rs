@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use crate::clock::now_ms;
 use crate::network::Network;
 
 /// A reply of the ledger is never larger than this.
@@ -156,10 +157,7 @@ impl Ledger {
 
     /// A channel as it stands; `None` when there is none.
     pub async fn channel(&self, id: ChannelId) -> Result<Option<ChannelView>, LedgerError> {
-        let data = self.eth_call(self.network.domain.channels, channels::get(id)).await?;
-        let garbage = |why: String| LedgerError::Garbage { method: "channel".into(), why };
-        let found = channels::decode(&data).map_err(|e| garbage(e.to_string()))?;
-        Ok(found.map(|channel| ChannelView {
+        Ok(self.raw_channel(id).await?.map(|channel| ChannelView {
             payer: channel.payer,
             payee: channel.payee,
             signer: channel.signer,
@@ -169,17 +167,27 @@ impl Ledger {
         }))
     }
 
-    /// Opens a channel to a machine and waits until it is final.
+    async fn raw_channel(&self, id: ChannelId) -> Result<Option<channels::Channel>, LedgerError> {
+        let data = self.eth_call(self.network.domain.channels, channels::get(id)).await?;
+        let garbage = |why: String| LedgerError::Garbage { method: "channel".into(), why };
+        channels::decode(&data).map_err(|e| garbage(e.to_string()))
+    }
+
+    /// Opens a channel to a machine and waits until it is final. Sent again with the same salt and deposit it finds the one
+    /// that is open.
     pub async fn open_channel(
         &self,
         payee: Address,
         node: NodeId,
         deposit: Amount,
+        salt: B256,
     ) -> Result<(ChannelId, Amount), FundError> {
-        self.approve(deposit).await?;
-        let salt = rand_salt();
         let open = channels::Open { payee, node, token: self.network.dollar, deposit, signer: self.account(), salt };
         let id = channels::id(&self.network.domain, self.account(), &open);
+        if let Some(channel) = self.channel(id).await? {
+            return Ok((id, channel.deposit));
+        }
+        self.approve(deposit).await?;
         self.send("the opening of a channel", self.network.domain.channels, channels::open(&open)).await?;
         Ok((id, deposit))
     }
@@ -195,21 +203,26 @@ impl Ledger {
         Ok((channel, deposit.max(now)))
     }
 
-    /// Cashes vouchers; what each channel has settled afterwards.
-    pub async fn claim(&self, vouchers: &[Signed<Voucher>]) -> Result<Vec<(ChannelId, Amount)>, LedgerError> {
-        self.send("a claim", self.network.domain.channels, channels::settle(vouchers)).await?;
-        let mut settled = Vec::with_capacity(vouchers.len());
-        for voucher in vouchers {
-            let channel = voucher.paper.channel;
-            let view = self.channel(channel).await?;
-            settled.push((channel, view.map_or(voucher.paper.cumulative, |view| view.settled)));
-        }
-        Ok(settled)
+    /// Cashes a voucher; what its channel has settled afterwards, `None` if there is no such channel any more.
+    pub async fn claim(&self, voucher: Signed<Voucher>) -> Result<Option<Amount>, LedgerError> {
+        let channel = voucher.paper.channel;
+        self.send("a claim", self.network.domain.channels, channels::settle(&[voucher])).await?;
+        Ok(self.channel(channel).await?.map(|view| view.settled))
     }
 
-    /// Starts the grace period after which the rest of the deposit comes back.
-    pub async fn request_close(&self, channel: ChannelId) -> Result<(), LedgerError> {
-        self.send("the closing of a channel", self.network.domain.channels, channels::request_close(channel)).await
+    /// The next step towards having the rest of a deposit back: ask for it, or, when the grace period is over, take it. When
+    /// the step after it is due, Unix milliseconds; `None` once the channel is closed. Whatever was sent before, and
+    /// however often, the ledger says where it stands.
+    pub async fn close_channel(&self, channel: ChannelId) -> Result<Option<u64>, LedgerError> {
+        let contract = self.network.domain.channels;
+        let due_ms = |found: channels::Channel| found.close_at_s.saturating_mul(1_000);
+        let Some(found) = self.raw_channel(channel).await? else { return Ok(None) };
+        if found.closing && now_ms() < due_ms(found) {
+            return Ok(Some(due_ms(found)));
+        }
+        let step = if found.closing { channels::close(channel) } else { channels::request_close(channel) };
+        self.send("the closing of a channel", contract, step).await?;
+        Ok(self.raw_channel(channel).await?.map(due_ms))
     }
 
     /// The network's first block and rules, to be checked by whoever joins.
@@ -298,10 +311,4 @@ async fn ask<T: DeserializeOwned>(source: &Source, method: &str, params: Value) 
 
 fn amount(units: U256) -> Amount {
     u128::try_from(units).ok().and_then(Amount::from_units).unwrap_or(Amount::MAX)
-}
-
-fn rand_salt() -> B256 {
-    let mut salt = [0u8; 32];
-    getrandom::fill(&mut salt).expect("the operating system has randomness");
-    B256::new(salt)
 }

@@ -110,6 +110,14 @@ pub enum SetupError {
     /// The workers.
     #[error("could not prepare the workers: {0}")]
     Workers(String),
+    /// The ledger cannot go on.
+    #[error(
+        "the ledger of this node stopped: {0}\nhint: check free disk space and the disk's health, then start the node again"
+    )]
+    Ended(String),
+    /// Our own mistake. What was acknowledged is on the disk.
+    #[error("the node's loop ended by a bug: {0}\nhint: start the node again; please report this with log/node.log")]
+    Bug(String),
     /// The runtime.
     #[error("could not start: {0}")]
     Runtime(std::io::Error),
@@ -280,10 +288,16 @@ async fn wait(
         }
     };
     tokio::select! {
-        ended = brain => return ended.unwrap_or(Ok(())).map_err(SetupError::from),
+        ended = brain => {
+            app.stop();
+            return match ended {
+                Ok(ended) => ended.map_err(SetupError::from),
+                Err(bug) => Err(SetupError::Bug(bug.to_string())),
+            };
+        }
         report = chain_failed => {
             app.stop();
-            return Err(SetupError::Genesis(report.unwrap_or_default()));
+            return Err(SetupError::Ended(report.unwrap_or_default()));
         }
         _ = stopping.wait_for(|stop| *stop) => {}
         () = interrupted() => app.stop(),

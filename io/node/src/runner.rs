@@ -160,7 +160,8 @@ impl Runner {
         let mut measured = self.measured.lock().expect("no panic while held");
         measured.running -= 1;
         measured.tasks += replies.len() as u64;
-        measured.fuel += replies.iter().flatten().map(|reply| reply.fuel).sum::<u64>();
+        let fuel = replies.iter().flatten().map(|reply| reply.fuel).fold(0, u64::saturating_add);
+        measured.fuel = measured.fuel.saturating_add(fuel);
         measured.busy_us += busy_us;
     }
 

@@ -1,14 +1,20 @@
 //! Performs what the brain asks for. Decides nothing: every branch here is one output.
 
+use std::time::Duration;
+
 use glean_protocol::{Event, Input, Output};
 use glean_types::NodeId;
 
 use crate::brain::{Inbox, World};
 use crate::events::Events;
-use crate::ledger::{FundError, Ledger};
+use crate::ledger::{FundError, Ledger, LedgerError};
 use crate::offers::Offers;
 use crate::runner::Runner;
 use crate::sessions::Sessions;
+
+/// Pauses between attempts to reach the ledger.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Everything a node can touch.
 pub struct NodeWorld {
@@ -38,44 +44,35 @@ impl World for NodeWorld {
             Output::Dial { node, peer } => self.sessions.dial(node, peer),
             Output::Hangup(node) => self.sessions.hang_up(node),
             Output::Send { to, message } => self.sessions.send(to, &message),
-            Output::FundChannel { provider, payee, channel, deposit } => {
+            Output::FundChannel { provider, payee, channel, deposit, salt } => {
                 self.answer(move |ledger| async move {
                     let funded = match channel {
-                        None => ledger.open_channel(payee, provider, deposit).await,
+                        None => ledger.open_channel(payee, provider, deposit, salt).await,
                         Some(channel) => ledger.top_up(channel, deposit).await,
                     };
                     funded_input(provider, funded)
                 });
             }
             Output::LookUpChannel(channel) => self.answer(move |ledger| async move {
-                // A ledger that cannot be asked is no proof of a channel: the requester will ask again.
-                let view = ledger.channel(channel).await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "could not look up a channel");
-                    None
-                });
+                // A ledger that cannot be asked proves nothing, neither that there is a channel nor that there is none.
+                let view = patiently("could not look up a channel", || ledger.channel(channel)).await;
                 Input::ChannelSeen { channel, view }
             }),
             Output::Claim(voucher) => {
                 let (ledger, inbox) = (self.ledger.clone(), self.inbox.clone());
                 tokio::spawn(async move {
-                    match ledger.claim(&[voucher]).await {
-                        Ok(settled) => {
-                            for (channel, settled) in settled {
-                                inbox.send(Input::Claimed { channel, settled }).await;
-                            }
-                        }
+                    let channel = voucher.paper.channel;
+                    match ledger.claim(voucher).await {
+                        Ok(Some(settled)) => inbox.send(Input::Claimed { channel, settled }).await,
+                        Ok(None) => inbox.send(Input::ChannelSeen { channel, view: None }).await,
                         Err(error) => tracing::warn!(%error, "could not claim a voucher: it stays good"),
                     }
                 });
             }
-            Output::CloseChannel(channel) => {
-                let ledger = self.ledger.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = ledger.request_close(channel).await {
-                        tracing::warn!(%error, channel = %channel.short(), "could not close a channel");
-                    }
-                });
-            }
+            Output::CloseChannel(channel) => self.answer(move |ledger| async move {
+                let again_ms = patiently("could not close a channel", || ledger.close_channel(channel)).await;
+                Input::ChannelClosing { channel, again_ms }
+            }),
             Output::Run(order) => self.runner.start(order),
             Output::StopRun(run) => self.runner.stop(run),
             Output::Report(event) => self.report(event),
@@ -109,6 +106,22 @@ impl NodeWorld {
             _ => tracing::info!(?event),
         }
         self.events.add(event);
+    }
+}
+
+/// Asks the ledger until it answers; between two attempts it has time to come back.
+async fn patiently<T, F>(what: &str, ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, LedgerError>>,
+{
+    let mut pause = RETRY_FIRST;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => tracing::warn!(%error, "{what}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
     }
 }
 

@@ -46,7 +46,7 @@ with LocalCluster() as cluster:
     client = cluster.client()
     def go(k):
         job = Job()
-        for _ in range(k): job.program(['true'])
+        for _ in range(k): job.program(['true'], stdout=None, stderr=None)
         client.wait_for_jobs([client.submit(job)])
     go(50)
     b = busy(); t = time.time(); go(n); e = time.time() - t
@@ -64,7 +64,9 @@ pub fn measure(peer: &Peer) -> Result<Rate> {
     }
     let installed = Command::new(&python).args(["-m", "pip", "install", "--quiet", peer.package]).status()?;
     ensure!(installed.success(), "pip install {} failed", peer.package);
+    let folder = tempfile::tempdir()?;
     let output = Command::new(&python)
+        .current_dir(folder.path())
         .arg("-c")
         .arg(format!("{BUSY_PY}{}", peer.script))
         .env("TASKS", peer.tasks.to_string())

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use glean_types::params::RECEIPT_LIFE_MS;
 use glean_types::{Amount, B256, NodeId, Paper, TaskResult, merkle};
 
 use super::Requester;
@@ -15,7 +16,7 @@ use crate::market::Ix;
 use crate::settle::price_of;
 use crate::step::Step;
 use crate::verify::Place;
-use crate::wire::{Refusal, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::{Answered, Item, PaidSlice, Role, Slice, Stage, TRIES_MAX};
 
 /// Answers that take less than this say nothing about a machine's speed.
@@ -61,8 +62,12 @@ impl Requester {
         let job = &self.jobs[slice.job];
         let provider = self.market.get(ix).map(|machine| machine.provider).unwrap_or_default();
         let price_per_gfuel = self.rels[ix.0 as usize].channel.as_ref().map_or(Amount::MAX, |channel| channel.price());
-        if receipt.provider != provider || receipt.job != job.id || receipt.expiry_ms < receipt.issued_ms {
+        if receipt.provider != provider || receipt.job != job.id {
             return Err("its receipt is for something else");
+        }
+        // What expires before anybody can dispute it is no evidence.
+        if receipt.expiry_ms < receipt.issued_ms.saturating_add(RECEIPT_LIFE_MS) {
+            return Err("its receipt expires too soon");
         }
         if receipt.tasks as usize != done.results.len() || done.results.is_empty() {
             return Err("its receipt counts other answers than it sent");
@@ -467,11 +472,26 @@ impl Requester {
         refusal: Refusal,
     ) -> (Ix, Option<NoVerdict>) {
         match refusal {
-            Refusal::Dropped => (Ix::NONE, None),
+            Refusal::Dropped => {
+                // What we dropped is lost already: this one nobody asked to drop.
+                self.back_off(step, ix);
+                (Ix::NONE, None)
+            }
             Refusal::OutOfOrder { expected } => {
-                if let Some(channel) = &mut self.rel(ix).channel {
+                if let Some(channel) = &mut self.rel(ix).channel
+                    && expected <= channel.next_slice.saturating_add(SLICE_GAP_MAX)
+                {
                     channel.next_slice = channel.next_slice.max(expected);
                 }
+                self.back_off(step, ix);
+                (Ix::NONE, None)
+            }
+            Refusal::PriceTooLow => {
+                // Its price has risen since we agreed: new terms are offered once its new offer is here.
+                if let Some(channel) = &mut self.rel(ix).channel {
+                    (channel.agreed, channel.agreement) = (false, None);
+                }
+                self.asked_ms = None;
                 self.back_off(step, ix);
                 (Ix::NONE, None)
             }
@@ -480,8 +500,14 @@ impl Requester {
                 job.over_cap = job.over_cap.max(Some(price_max));
                 (Ix::NONE, None)
             }
-            Refusal::NoVerdict(why) => (ix, Some(NoVerdict::Worker(why))),
-            Refusal::Unusable(why) => (ix, Some(NoVerdict::Unusable(why))),
+            Refusal::NoVerdict(why) => {
+                self.back_off(step, ix);
+                (ix, Some(NoVerdict::Worker(why)))
+            }
+            Refusal::Unusable(why) => {
+                self.back_off(step, ix);
+                (ix, Some(NoVerdict::Unusable(why)))
+            }
             _ => {
                 self.back_off(step, ix);
                 (ix, None)

@@ -4,7 +4,7 @@
 //! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
 
 use glean_types::params::{INLINE_SLICE_MAX, SLICE_TASKS_MAX};
-use glean_types::{Amount, TaskSpec};
+use glean_types::{Amount, B256, TaskSpec};
 
 use super::{Relation, Requester};
 use crate::io::{Event, FailReason, Output, Record, TaskState};
@@ -104,6 +104,10 @@ impl Requester {
         }
         self.dial(step, ix);
         let rel = &self.rels[ix.0 as usize];
+        if rel.up && rel.channel.as_ref().is_some_and(|channel| channel.agreement.is_none()) {
+            self.open_channel(step, ix);
+        }
+        let rel = &self.rels[ix.0 as usize];
         let has_channel = rel.channel.as_ref().is_some_and(|channel| !channel.dead);
         if !has_channel && rel.funding.is_none() && rel.open.is_empty() {
             self.fund(step, ix, engaged, Amount::ZERO);
@@ -124,10 +128,14 @@ impl Requester {
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
         let others = self.ranked.len().min(step.settings.machines_max).min(waiting as usize);
         let share = budget.scale(1, u32::try_from(engaged.max(others).max(1)).unwrap_or(u32::MAX));
-        let add = step.settings.deposit_aim.min(room).min(share).max(least);
+        let mut add = step.settings.deposit_aim.min(room).min(share).max(least);
         let Some(machine) = self.market.get(ix) else { return };
         let (provider, payee) = (machine.node, machine.provider);
         let rel = &mut self.rels[ix.0 as usize];
+        let is_new = rel.channel.as_ref().is_none_or(|channel| channel.dead);
+        // One that may be on the ledger already is opened as it was begun.
+        let begun = rel.opening.filter(|_| is_new);
+        add = begun.map_or(add, |(_, deposit)| deposit);
         if add == Amount::ZERO || rel.funding.is_some() {
             return;
         }
@@ -140,7 +148,18 @@ impl Requester {
             None => (None, add),
         };
         rel.funding = Some((step.now_ms, add));
-        step.put(Output::FundChannel { provider, payee, channel, deposit });
+        let salt = match begun {
+            Some((salt, _)) => salt,
+            None if is_new => {
+                self.openings += 1;
+                let salt = salt(&step.me.secret, self.openings);
+                rel.opening = Some((salt, deposit));
+                step.record(Record::Opening { provider, payee, deposit, salt });
+                salt
+            }
+            None => B256::ZERO,
+        };
+        step.put(Output::FundChannel { provider, payee, channel, deposit, salt });
     }
 
     // ---- slices ----
@@ -507,6 +526,13 @@ pub(super) fn may_check(market: &crate::market::Market, rels: &[Relation], check
     ix != check.machine
         && owner(ix) != owner(check.machine)
         && verify::may_carry(rels[ix.0 as usize].last_sent, check.original)
+}
+
+/// Names the opening of a channel: nobody else's and no other of ours.
+fn salt(secret: &[u8; 32], number: u64) -> B256 {
+    let mut hasher = blake3::Hasher::new_derive_key("gleaner 2026 channel salt");
+    hasher.update(secret).update(&number.to_le_bytes());
+    B256::new(*hasher.finalize().as_bytes())
 }
 
 /// Deposits that no promise has used up.

@@ -29,6 +29,8 @@ const REDIAL_MS: u64 = 2_000;
 /// A machine that lost a slice rests this long, twice as long the next time, up to `BACKOFF_MS_MAX`.
 const BACKOFF_MS: u64 = 1_000;
 const BACKOFF_MS_MAX: u64 = 120_000;
+/// Two steps of closing a channel are at least so far apart.
+const CLOSE_AGAIN_MS_MIN: u64 = 1_000;
 /// How long work waits after the ledger said that our balance does not cover a deposit.
 const NO_FUNDS_MS: u64 = 5_000;
 
@@ -45,8 +47,10 @@ pub(crate) struct Relation {
     /// Broke the rules: no further work while this node runs. (A wrong answer also counts as a fault for ever.)
     pub broken: Option<&'static str>,
     pub channel: Option<PayChannel>,
-    /// An `Open` of a channel is on its way: since when, and with what deposit.
+    /// A deposit is on its way: since when, and how much.
     pub funding: Option<(u64, Amount)>,
+    /// A channel that may be on the ledger already: it is opened under this salt and with this deposit, or not at all.
+    pub opening: Option<(B256, Amount)>,
     /// Slices not yet paid or given up, in order of sending.
     pub open: Vec<u64>,
     /// The last slice sent, over all machines.
@@ -84,6 +88,10 @@ pub(crate) struct Requester {
     ranked: Vec<Ix>,
     asked_ms: Option<u64>,
     pub no_funds_until_ms: u64,
+    /// Channels on their way home, and when the next step is due.
+    closing: BTreeMap<ChannelId, u64>,
+    /// Openings so far: no two share a salt.
+    openings: u64,
 }
 
 impl Requester {
@@ -342,6 +350,7 @@ impl Requester {
         let Some(ix) = self.market.find(&provider) else { return };
         let rel = self.rel(ix);
         rel.funding = None;
+        rel.opening = None;
         match &mut rel.channel {
             Some(channel) if channel.id == id => {
                 channel.purse.total = channel.purse.total.max(deposit);
@@ -374,6 +383,10 @@ impl Requester {
         self.back_off(step, ix);
         let rel = self.rel(ix);
         rel.refused += 1;
+        // What was refused is not offered again; the next offer of terms follows after a rest.
+        if let Some(channel) = rel.channel.as_mut().filter(|channel| !channel.agreed) {
+            channel.agreement = None;
+        }
         // The provider may see the ledger a little later than we do, so it gets a few chances.
         if matches!(refusal, Refusal::BadChannel) && rel.refused >= 3 {
             self.close_channel(step, ix);
@@ -385,7 +398,30 @@ impl Requester {
         let rel = self.rel(ix);
         if let Some(channel) = rel.channel.as_mut().filter(|channel| !channel.dead) {
             channel.dead = true;
-            step.put(Output::CloseChannel(channel.id));
+            let id = channel.id;
+            self.closing.insert(id, u64::MAX);
+            step.record(Record::Closing(id));
+            step.put(Output::CloseChannel(id));
+        }
+    }
+
+    /// The next steps of closing that are due.
+    fn go_on_closing(&mut self, step: &mut Step) {
+        let now_ms = step.now_ms;
+        for (id, due_ms) in self.closing.iter_mut().filter(|(_, due_ms)| **due_ms <= now_ms) {
+            *due_ms = u64::MAX;
+            step.put(Output::CloseChannel(*id));
+        }
+    }
+
+    pub fn on_channel_closing(&mut self, step: &mut Step, id: ChannelId, again_ms: Option<u64>) {
+        let Some(due_ms) = self.closing.get_mut(&id) else { return };
+        match again_ms {
+            Some(again_ms) => *due_ms = again_ms.max(step.now_ms.saturating_add(CLOSE_AGAIN_MS_MIN)),
+            None => {
+                self.closing.remove(&id);
+                step.record(Record::Closed(id));
+            }
         }
     }
 
@@ -409,6 +445,7 @@ impl Requester {
     // ---- time ----
 
     pub fn on_tick(&mut self, step: &mut Step) {
+        self.go_on_closing(step);
         if !self.is_active() {
             self.close_idle(step);
             return;
@@ -437,7 +474,8 @@ impl Requester {
             return Some(now_ms.saturating_add(TICK_MS));
         }
         let is_open = |rel: &&Relation| rel.channel.as_ref().is_some_and(|channel| !channel.dead);
-        self.rels.iter().filter(is_open).map(|rel| rel.active_ms.saturating_add(settings.close_idle_ms)).min()
+        let idle = self.rels.iter().filter(is_open).map(|rel| rel.active_ms.saturating_add(settings.close_idle_ms));
+        idle.chain(self.closing.values().copied().filter(|due_ms| *due_ms < u64::MAX)).min()
     }
 }
 
@@ -459,6 +497,9 @@ fn check_submission(step: &Step, submission: &Submission) -> Result<(), &'static
     let in_place = (0..job.tasks).zip(&submission.specs).all(|(index, spec)| spec.index == index);
     if submission.specs.len() != job.tasks as usize || !in_place {
         return Err("its tasks are not the ones it was signed for");
+    }
+    if !job.has_sane_limits() {
+        return Err("its limits of fuel, output or time are beyond what any machine takes");
     }
     Ok(())
 }

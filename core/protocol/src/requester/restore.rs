@@ -37,6 +37,20 @@ impl Requester {
             }
             Record::Agreed { agreement, ours: true } => self.restore_agreed(step, agreement),
             Record::Funded { provider, channel, deposit } => self.restore_funded(step, provider, channel, deposit),
+            Record::Opening { provider, payee, deposit, salt } => {
+                let ix = self.restore_machine(step, provider, payee);
+                self.openings += 1;
+                self.rel(ix).opening = Some((salt, deposit));
+            }
+            Record::Closing(id) => {
+                self.closing.insert(id, 0);
+                if let Some(ix) = self.channel_of(id) {
+                    self.rel(ix).channel.as_mut().into_iter().for_each(|channel| channel.dead = true);
+                }
+            }
+            Record::Closed(id) => {
+                self.closing.remove(&id);
+            }
             Record::Sent { channel, slice, job, indexes, price_max } => {
                 self.restore_sent(step, channel, slice, job, indexes, price_max);
             }
@@ -132,6 +146,7 @@ impl Requester {
 
     fn restore_funded(&mut self, step: &Step, provider: NodeId, id: ChannelId, deposit: Amount) {
         let ix = self.restore_machine(step, provider, glean_types::Address::ZERO);
+        self.rel(ix).opening = None;
         match &mut self.rel(ix).channel {
             Some(channel) if channel.id == id => channel.purse.total = channel.purse.total.max(deposit),
             other => *other = Some(PayChannel::new(id, deposit)),
