@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use glean_types::NodeId;
+use glean_types::{ChannelId, NodeId};
 
 use crate::io::{Identity, Input, Output, Record};
 use crate::provider::Provider;
@@ -168,6 +168,11 @@ impl Node {
             self.requester.let_go(&node);
             out.push(Output::Hangup(node));
         }
+    }
+
+    /// How many bytes of output an answer from that node to that slice may bring; `None` when no such answer is wanted.
+    pub fn awaits(&self, from: &NodeId, channel: ChannelId, slice: u64) -> Option<u64> {
+        self.requester.awaits(from, channel, slice)
     }
 
     /// When this node next wants an [`Input::Tick`], if nothing else happens before.

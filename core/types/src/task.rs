@@ -213,6 +213,12 @@ struct LeafBody<'a> {
 }
 
 impl TaskResult {
+    /// All that the task put out: what its job's `output_max` limits.
+    pub fn output_bytes(&self) -> u64 {
+        let files = self.files.iter().map(|(_, output)| output.len());
+        files.chain([self.stdout.len(), self.stderr.len()]).fold(0, u64::saturating_add)
+    }
+
     /// The hash that stands for this result in a receipt. `input` is [`TaskInput::hash`].
     pub fn leaf(&self, job: JobId, input: Hash) -> B256 {
         let body = LeafBody {

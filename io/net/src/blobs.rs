@@ -198,6 +198,11 @@ impl Blobs {
         Ok(hash)
     }
 
+    /// Returns once everything put or fetched so far survives a crash.
+    pub async fn sync(&self) -> Result<(), BlobError> {
+        self.store.sync_db().await.map_err(store_failed)
+    }
+
     /// The size of some content, if all of it is here.
     pub async fn size(&self, hash: Hash) -> Result<Option<u64>, BlobError> {
         match self.store.blobs().status(ours(hash)).await.map_err(store_failed)? {

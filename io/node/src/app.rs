@@ -67,6 +67,8 @@ pub struct App {
     /// Ethereum JSON-RPC, on a ledger node.
     pub rpc_url: Option<String>,
     faces: Mutex<BTreeMap<JobId, Face>>,
+    /// Requests being taken on now.
+    submitting: Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<()>>>>,
     settings: Mutex<Settings>,
     stopping: watch::Sender<bool>,
 }
@@ -116,6 +118,7 @@ impl App {
             runner: parts.runner,
             rpc_url: parts.rpc_url,
             faces: Mutex::new(faces.collect()),
+            submitting: Mutex::default(),
             settings: Mutex::new(parts.settings),
             stopping: watch::Sender::new(false),
         }
@@ -136,6 +139,15 @@ impl App {
     /// Takes on a job; the same request twice is one job.
     pub async fn submit(&self, request: &JobRequest) -> Result<JobAccepted, Failure> {
         let request_hash = Hash::of(request.request_id.as_bytes());
+        // A client that tries again while its first try is still being read waits for that one.
+        let turn = self.submitting.lock().expect("no panic while held").entry(request_hash).or_default().clone();
+        let _turn = turn.lock().await;
+        let accepted = self.submit_once(request, request_hash).await;
+        self.submitting.lock().expect("no panic while held").remove(&request_hash);
+        accepted
+    }
+
+    async fn submit_once(&self, request: &JobRequest, request_hash: Hash) -> Result<JobAccepted, Failure> {
         if let Some(known) = self.faces().values().find(|face| face.request == request_hash) {
             return Ok(known.accepted.clone());
         }
@@ -157,7 +169,9 @@ impl App {
         let signer =
             Signer { key: &self.key, node: self.net.id(), domain: self.network.domain, budget, now_ms: now_ms() };
         let blobs = self.net.blobs().ok_or_else(Failure::stopping)?;
-        import::import(request, &signer, blobs).await.map_err(import_failure)
+        let submission = import::import(request, &signer, blobs).await.map_err(import_failure)?;
+        blobs.sync().await.map_err(|e| Failure::unavailable("disk", e, "check free disk space"))?;
+        Ok(submission)
     }
 
     /// The cap of a job: what was asked for if we have it, else all we have.
@@ -353,6 +367,7 @@ impl App {
     }
 
     async fn apply_share(&self, share: &Share) {
+        self.runner.set_slots(share.slots as usize);
         let terms = ShareTerms {
             price_per_gfuel: share.price_per_gfuel,
             slots: share.slots,

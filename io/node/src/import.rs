@@ -16,6 +16,11 @@ use crate::api::types::{JobRequest, TaskList};
 
 /// Most files of one job.
 const FILES_MAX: usize = 50_000;
+/// One input file, and all of a job together: what a worker takes in.
+const FILE_BYTES_MAX: u64 = 1_000_000_000;
+const FILES_BYTES_MAX: u64 = 4 << 30;
+/// Arguments and standard input of all tasks together: they are one record of the journal.
+const SPECS_BYTES_MAX: u64 = 32 << 20;
 /// Longest line of an each-line file, and longest argument.
 const ARG_BYTES_MAX: usize = 64 * 1024;
 
@@ -40,14 +45,14 @@ pub enum ImportError {
     },
     /// The guest path of an input is not usable.
     #[error(
-        "`{0}` is not a path inside the guest: it must be absolute, without `.`, `..` or empty parts, and outside /out"
+        "`{0}` is not a path inside the guest: it must be absolute, without `.`, `..` or empty parts, and outside /out and /tmp"
     )]
     GuestPath(String),
     /// An input is a link, socket or device.
     #[error("{0} is not a plain file or folder")]
     NotPlain(PathBuf),
     /// Two inputs have the same guest path.
-    #[error("two inputs are both named {0} inside the guest")]
+    #[error("two inputs are both named {0} inside the guest, or one would lie inside the other")]
     Twice(String),
     /// Too much of something.
     #[error("{what}: {got} is over the limit of {limit}")]
@@ -187,6 +192,7 @@ fn specs(request: &JobRequest) -> Result<Vec<TaskSpec>, ImportError> {
     let specs =
         (0..).zip(&items).map(|(index, item)| TaskSpec { index, args: fill(&request.args, item), stdin: Vec::new() });
     let specs: Vec<TaskSpec> = specs.collect();
+    check("size of all arguments in bytes", encode(&specs).len() as u64, SPECS_BYTES_MAX)?;
     let longest = specs.iter().flat_map(|s| &s.args).map(String::len).max().unwrap_or(0);
     check("length of an argument in bytes", longest as u64, ARG_BYTES_MAX as u64)?;
     Ok(specs)
@@ -208,10 +214,17 @@ async fn import_files(inputs: &[(PathBuf, String)], blobs: &Blobs) -> Result<Vec
         walk(host, guest.trim_end_matches('/'), &mut found)?;
     }
     check("number of input files", found.len() as u64, FILES_MAX as u64)?;
-    found.sort_by(|a, b| a.1.cmp(&b.1));
-    if let Some(pair) = found.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+    // Sorted by the parts of their paths, a file stands right before what would lie inside it.
+    found.sort_by(|a, b| a.1.split('/').cmp(b.1.split('/')));
+    let is_inside =
+        |file: &str, other: &str| other == file || other.strip_prefix(file).is_some_and(|r| r.starts_with('/'));
+    if let Some(pair) = found.windows(2).find(|pair| is_inside(&pair[0].1, &pair[1].1)) {
         return Err(ImportError::Twice(pair[0].1.clone()));
     }
+    let longest = found.iter().map(|(_, _, len)| *len).max().unwrap_or(0);
+    check("size of an input file in bytes", longest, FILE_BYTES_MAX)?;
+    let total = found.iter().fold(0u64, |sum, (_, _, len)| sum.saturating_add(*len));
+    check("size of all input files in bytes", total, FILES_BYTES_MAX)?;
     let mut files = Vec::with_capacity(found.len());
     for (host, guest, len) in found {
         let hash = blobs.put_file(&host).await.map_err(|e| store(&host.display().to_string(), e))?;
@@ -224,7 +237,7 @@ fn check_guest(guest: &str) -> Result<(), ImportError> {
     let Some(inside) = guest.strip_prefix('/') else { return Err(ImportError::GuestPath(guest.to_owned())) };
     let parts: Vec<&str> = inside.trim_end_matches('/').split('/').collect();
     let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(['\0', '\n', '\r']);
-    if parts.iter().any(|part| bad(part)) || parts[0] == "out" || guest.len() > 1024 {
+    if parts.iter().any(|part| bad(part)) || ["out", "tmp"].contains(&parts[0]) || guest.len() > 1024 {
         return Err(ImportError::GuestPath(guest.to_owned()));
     }
     Ok(())
@@ -275,7 +288,7 @@ mod tests {
         for good in ["/data", "/data/", "/a/b.csv"] {
             assert!(check_guest(good).is_ok(), "{good}");
         }
-        for bad in ["data", "/", "", "/../etc", "/a/../b", "/a//b", "/a/./b", "/out", "/out/x", "/a\nb"] {
+        for bad in ["data", "/", "", "/../etc", "/a/../b", "/a//b", "/a/./b", "/out", "/out/x", "/tmp/x", "/a\nb"] {
             assert!(check_guest(bad).is_err(), "{bad}");
         }
     }

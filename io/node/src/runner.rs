@@ -54,6 +54,7 @@ pub struct Runner {
     inbox: Inbox,
     pool: WorkerPool,
     slots: Arc<Semaphore>,
+    slots_now: Arc<Mutex<usize>>,
     running: Arc<Mutex<BTreeMap<RunId, AbortHandle>>>,
     measured: Arc<Mutex<Measured>>,
     /// What the last order needed: the slices of a job follow each other.
@@ -78,11 +79,24 @@ impl Runner {
             inbox,
             pool,
             slots: Arc::new(Semaphore::new(slots)),
+            slots_now: Arc::new(Mutex::new(slots)),
             running: Arc::default(),
             measured: Arc::default(),
             last: Arc::default(),
             lie_every,
         }
+    }
+
+    /// Runs so many tasks at the same time from now on; fewer once what runs is done.
+    pub fn set_slots(&self, slots: usize) {
+        let mut now = self.slots_now.lock().expect("no panic while held");
+        let before = std::mem::replace(&mut *now, slots);
+        if slots >= before {
+            self.slots.add_permits(slots - before);
+            return;
+        }
+        let (slots, fewer) = (self.slots.clone(), u32::try_from(before - slots).unwrap_or(u32::MAX));
+        tokio::spawn(async move { slots.acquire_many(fewer).await.expect("never closed").forget() });
     }
 
     /// What was measured so far.

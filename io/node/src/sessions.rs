@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use glean_net::{Net, PeerAddr, Receiver, Sender, Session};
-use glean_protocol::{Input, WorkMsg};
+use glean_protocol::{Input, SliceDoneMsg, WorkMsg};
 use glean_types::{Hash, NodeId, Output, TaskResult};
 use tokio::sync::mpsc;
 
@@ -140,7 +140,7 @@ impl Sessions {
                 }
             };
             if let WorkMsg::Done(done) = &message
-                && let Err(error) = self.fetch_outputs(peer, &done.results).await
+                && let Err(error) = self.fetch_outputs(peer, done).await
             {
                 tracing::warn!(peer = %peer.short(), %error, "outputs were promised but not delivered: hanging up");
                 return;
@@ -149,9 +149,22 @@ impl Sessions {
         }
     }
 
-    async fn fetch_outputs(&self, peer: NodeId, results: &[TaskResult]) -> Result<(), String> {
+    /// Fetches what an answer names: only one that was asked for, only as much as its tasks may put out, and for keeps.
+    async fn fetch_outputs(&self, peer: NodeId, done: &SliceDoneMsg) -> Result<(), String> {
         let Some(blobs) = self.net.blobs() else { return Ok(()) };
-        for (hash, len) in blobs_of(results) {
+        let named = blobs_of(&done.results);
+        if named.is_empty() {
+            return Ok(());
+        }
+        let (channel, slice) = (done.receipt.paper.channel, done.receipt.paper.slice);
+        let awaited = self.inbox.view(move |node| node.awaits(&peer, channel, slice)).await.flatten();
+        // The brain ignores what it did not ask for, or answers it without looking at the outputs.
+        let Some(bytes_max) = awaited else { return Ok(()) };
+        let bytes = named.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
+        if bytes > bytes_max {
+            return Err(format!("{bytes} bytes of output, {bytes_max} allowed"));
+        }
+        for (hash, len) in named {
             let from = [PeerAddr::of(peer)];
             let size =
                 blobs.fetch(hash, &from, self.blob_bytes_max.min(len), |_| {}).await.map_err(|e| e.to_string())?;
@@ -159,7 +172,7 @@ impl Sessions {
                 return Err(format!("{hash} has {size} bytes, not {len}"));
             }
         }
-        Ok(())
+        blobs.sync().await.map_err(|e| e.to_string())
     }
 }
 

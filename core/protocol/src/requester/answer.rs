@@ -83,7 +83,12 @@ impl Requester {
         if results.next().is_some() {
             return Err("it answered what it was not asked");
         }
-        if done.results.iter().any(|result| !result.is_well_formed() || result.fuel > job.paper.fuel_max) {
+        let is_within = |result: &TaskResult| {
+            result.is_well_formed()
+                && result.fuel <= job.paper.fuel_max
+                && result.output_bytes() <= job.paper.output_max
+        };
+        if !done.results.iter().all(is_within) {
             return Err("an answer is malformed");
         }
         let fuel: u64 = done.results.iter().fold(0, |sum, result| sum.saturating_add(result.fuel));

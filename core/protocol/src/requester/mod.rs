@@ -120,6 +120,14 @@ impl Requester {
         self.own_runs.contains_key(&run)
     }
 
+    /// How many bytes of output the answer to this slice may bring, if an answer to it is still wanted from that machine.
+    pub fn awaits(&self, from: &NodeId, channel: ChannelId, number: u64) -> Option<u64> {
+        let slice = self.slices.get(self.by_number.get(&(channel, number))?)?;
+        let is_theirs = self.market.node(slice.machine) == Some(*from) && !slice.is_answered();
+        let each = self.jobs[slice.job].paper.output_max;
+        is_theirs.then(|| each.saturating_mul(slice.items.len() as u64))
+    }
+
     /// A session ends because nobody needs it.
     pub fn let_go(&mut self, node: &NodeId) {
         if let Some(ix) = self.market.find(node) {

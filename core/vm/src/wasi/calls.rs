@@ -189,7 +189,7 @@ pub(super) fn fd_read(guest: &mut Guest<'_>, fd: u32, iovs: u32, count: u32, out
 pub(super) fn fd_readdir(guest: &mut Guest<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> Answer {
     let from = usize::try_from(cookie).map_err(|_| Errno::INVAL)?;
     let mut bytes = Vec::new();
-    for (listed, next) in guest.wasi.fs.list(fd, from)?.iter().zip(cookie + 1..) {
+    for (listed, next) in guest.wasi.fs.list(fd, from)?.iter().zip(cookie.saturating_add(1)..) {
         if bytes.len() >= len as usize {
             break;
         }
