@@ -170,6 +170,11 @@ impl Node {
         }
     }
 
+    /// Deposits that were asked back and wait out the grace period.
+    pub fn coming_home(&self) -> glean_types::Amount {
+        self.requester.coming_home()
+    }
+
     /// How many bytes of output an answer from that node to that slice may bring; `None` when no such answer is wanted.
     pub fn awaits(&self, from: &NodeId, channel: ChannelId, slice: u64) -> Option<u64> {
         self.requester.awaits(from, channel, slice)

@@ -60,6 +60,8 @@ pub struct MoneyView {
     pub promised: Amount,
     /// Held back for slices under way (ours), or not cashed yet (theirs).
     pub open: Amount,
+    /// The rest of the deposit was asked back (ours): not used again.
+    pub closing: bool,
 }
 
 /// Why a lender has work or has not.
@@ -215,6 +217,7 @@ impl Node {
                 deposit: channel.purse.total,
                 promised: channel.purse.spent,
                 open: channel.purse.reserved,
+                closing: channel.dead,
             })
         });
         let theirs = self.provider.channel_views().map(|(channel, peer, deposit, promised, settled)| MoneyView {
@@ -224,6 +227,7 @@ impl Node {
             deposit,
             promised,
             open: promised.saturating_sub(settled),
+            closing: false,
         });
         ours.chain(theirs).collect()
     }

@@ -454,6 +454,7 @@ impl App {
             balance: balance.ok().and_then(Result::ok),
             gas: gas.ok().and_then(Result::ok),
             in_channels: self.in_channels().await?,
+            coming_home: self.ask(|node| node.coming_home()).await?,
             share: self.share_status().await?,
             machines: u32::try_from(machines.iter().filter(|m| m.price_per_gfuel.is_some()).count())
                 .unwrap_or(u32::MAX),
@@ -463,7 +464,11 @@ impl App {
 
     async fn in_channels(&self) -> Result<Amount, Failure> {
         let channels = self.ask(|node| node.channels()).await?;
-        Ok(channels.iter().filter(|channel| channel.ours).map(|c| c.deposit.saturating_sub(c.promised)).sum())
+        Ok(channels
+            .iter()
+            .filter(|channel| channel.ours && !channel.closing)
+            .map(|c| c.deposit.saturating_sub(c.promised))
+            .sum())
     }
 
     /// The network, and how others join it.

@@ -68,6 +68,7 @@ head-tasks = TASKS
 row-account = account
 row-balance = balance
 row-channels = in channels
+row-coming-home = coming home
 row-gas = gas
 row-home = home
 row-jobs = jobs running

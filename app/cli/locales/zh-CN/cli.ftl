@@ -68,6 +68,7 @@ head-tasks = 任务数
 row-account = 账户
 row-balance = 余额
 row-channels = 通道内
+row-coming-home = 退回途中
 row-gas = 手续费币
 row-home = 数据目录
 row-jobs = 运行中作业

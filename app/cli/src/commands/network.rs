@@ -182,6 +182,9 @@ fn say_status(ui: &Ui, status: &Status) -> String {
         ("row-machines", status.machines.to_string()),
         ("row-jobs", status.jobs_running.to_string()),
     ];
+    if status.coming_home > Amount::ZERO {
+        rows.push(("row-coming-home", format!("{} gUSD", status.coming_home)));
+    }
     rows.extend(status.rpc_url.clone().map(|url| ("row-rpc", url)));
     let sharing = match &status.share {
         None => text!(ui, "share-off"),

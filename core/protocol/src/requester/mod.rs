@@ -88,8 +88,8 @@ pub(crate) struct Requester {
     ranked: Vec<Ix>,
     asked_ms: Option<u64>,
     pub no_funds_until_ms: u64,
-    /// Channels on their way home, and when the next step is due.
-    closing: BTreeMap<ChannelId, u64>,
+    /// Channels on their way home: when the next step is due, and what comes home.
+    closing: BTreeMap<ChannelId, (u64, Amount)>,
     /// Openings so far: no two share a salt.
     openings: u64,
 }
@@ -118,6 +118,11 @@ impl Requester {
     /// Whether a local run is one of our checks.
     pub fn owns(&self, run: RunId) -> bool {
         self.own_runs.contains_key(&run)
+    }
+
+    /// Deposits that were asked back and are not home yet.
+    pub fn coming_home(&self) -> Amount {
+        self.closing.values().map(|(_, rest)| *rest).sum()
     }
 
     /// How many bytes of output the answer to this slice may bring, if an answer to it is still wanted from that machine.
@@ -406,8 +411,8 @@ impl Requester {
         let rel = self.rel(ix);
         if let Some(channel) = rel.channel.as_mut().filter(|channel| !channel.dead) {
             channel.dead = true;
-            let id = channel.id;
-            self.closing.insert(id, u64::MAX);
+            let (id, rest) = (channel.id, channel.purse.total.saturating_sub(channel.purse.spent));
+            self.closing.insert(id, (u64::MAX, rest));
             step.record(Record::Closing(id));
             step.put(Output::CloseChannel(id));
         }
@@ -416,14 +421,14 @@ impl Requester {
     /// The next steps of closing that are due.
     fn go_on_closing(&mut self, step: &mut Step) {
         let now_ms = step.now_ms;
-        for (id, due_ms) in self.closing.iter_mut().filter(|(_, due_ms)| **due_ms <= now_ms) {
+        for (id, (due_ms, _)) in self.closing.iter_mut().filter(|(_, (due_ms, _))| *due_ms <= now_ms) {
             *due_ms = u64::MAX;
             step.put(Output::CloseChannel(*id));
         }
     }
 
     pub fn on_channel_closing(&mut self, step: &mut Step, id: ChannelId, again_ms: Option<u64>) {
-        let Some(due_ms) = self.closing.get_mut(&id) else { return };
+        let Some((due_ms, _)) = self.closing.get_mut(&id) else { return };
         match again_ms {
             Some(again_ms) => *due_ms = again_ms.max(step.now_ms.saturating_add(CLOSE_AGAIN_MS_MIN)),
             None => {
@@ -483,7 +488,7 @@ impl Requester {
         }
         let is_open = |rel: &&Relation| rel.channel.as_ref().is_some_and(|channel| !channel.dead);
         let idle = self.rels.iter().filter(is_open).map(|rel| rel.active_ms.saturating_add(settings.close_idle_ms));
-        idle.chain(self.closing.values().copied().filter(|due_ms| *due_ms < u64::MAX)).min()
+        idle.chain(self.closing.values().map(|(due_ms, _)| *due_ms).filter(|due_ms| *due_ms < u64::MAX)).min()
     }
 }
 

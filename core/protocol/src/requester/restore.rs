@@ -43,10 +43,13 @@ impl Requester {
                 self.rel(ix).opening = Some((salt, deposit));
             }
             Record::Closing(id) => {
-                self.closing.insert(id, 0);
-                if let Some(ix) = self.channel_of(id) {
-                    self.rel(ix).channel.as_mut().into_iter().for_each(|channel| channel.dead = true);
-                }
+                let ix = self.channel_of(id);
+                let channel = ix.and_then(|ix| self.rel(ix).channel.as_mut());
+                let rest = channel.map_or(Amount::ZERO, |channel| {
+                    channel.dead = true;
+                    channel.purse.total.saturating_sub(channel.purse.spent)
+                });
+                self.closing.insert(id, (0, rest));
             }
             Record::Closed(id) => {
                 self.closing.remove(&id);
@@ -277,8 +280,12 @@ impl Requester {
             slice.sent_ms = now_ms.saturating_sub(1);
             slice.deadline_ms = now_ms.saturating_add(slice.lease_ms);
         }
-        for rel in self.rels.iter_mut().filter(|rel| rel.engaged && !rel.up) {
-            rel.down_since_ms.get_or_insert(now_ms);
+        for rel in &mut self.rels {
+            // A restart is no reason to close a channel: it has been idle since now, as far as anybody knows.
+            rel.active_ms = rel.active_ms.max(now_ms);
+            if rel.engaged && !rel.up {
+                rel.down_since_ms.get_or_insert(now_ms);
+            }
         }
     }
 }

@@ -222,6 +222,8 @@ pub struct Status {
     pub gas: Option<Amount>,
     /// gUSD deposited in our channels and not yet settled.
     pub in_channels: Amount,
+    /// gUSD in channels that are being closed: back after the grace period.
+    pub coming_home: Amount,
     /// Lending, if so.
     pub share: Option<ShareStatus>,
     /// Machines offering work now, as far as this node knows.
