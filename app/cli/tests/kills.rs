@@ -151,6 +151,10 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
             );
         }
         back_ms.push(start.elapsed().as_millis());
+        println!(
+            "round {round}: {victim} killed after {delay:?}, all done again in {} ms",
+            start.elapsed().as_millis()
+        );
     }
     for job in jobs(&network) {
         assert_eq!(

@@ -10,8 +10,8 @@
 //! What must stay true:
 //!
 //! 1. Decisions are the brain's: nothing in this crate chooses a machine, a price or a verdict.
-//! 2. Nothing is promised to anybody before it is in the [`journal`].
-//! 3. Guest code never runs in this process: it runs in [`worker`] children that have no keys and no sockets.
+//! 2. Nothing is promised to anybody before it is in the journal.
+//! 3. Guest code never runs in this process: it runs in worker children that have no keys and no sockets.
 //! 4. Starting after a crash is the same path as starting.
 
 pub mod api;

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use glean_types::NodeId;
-use iroh::Endpoint;
 use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, WeakConnectionHandle};
+use iroh::{Endpoint, EndpointAddr};
 use tokio::time::timeout;
 
 use super::Alpn;
@@ -23,6 +23,9 @@ use crate::errors::DialError;
 use crate::limits::NetLimits;
 use crate::stats::Counters;
 use crate::wire::Refusal;
+
+/// How long the first attempt of a dial may take: enough for a handshake across the world.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
@@ -95,7 +98,7 @@ impl Pool {
 
     async fn dial(&self, peer: NodeId, alpn: Alpn) -> Result<Connection, DialError> {
         let addr = self.book.find(peer).to_iroh().map_err(|source| DialError::BadAddress { peer, source })?;
-        let dialled = match timeout(self.dial_timeout, self.endpoint.connect(addr, alpn.name())).await {
+        let dialled = match timeout(self.dial_timeout, self.attempts(addr, alpn)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(e)) => Err(dial_error(peer, e)),
             Err(_) => Err(DialError::TimedOut { peer, after_ms: self.dial_timeout.as_millis() as u64 }),
@@ -105,6 +108,18 @@ impl Pool {
             Err(_) => self.counters.dials_failed.one(),
         }
         dialled
+    }
+
+    /// Dials again and again, each time with twice the patience: an attempt that met a closed port while the peer was
+    /// starting does not notice when it is there.
+    async fn attempts(&self, addr: EndpointAddr, alpn: Alpn) -> Result<Connection, ConnectError> {
+        let mut patience = FIRST_ATTEMPT;
+        loop {
+            if let Ok(done) = timeout(patience, self.endpoint.connect(addr.clone(), alpn.name())).await {
+                return done;
+            }
+            patience *= 2;
+        }
     }
 
     /// Looks after a connection until it is closed.

@@ -2,7 +2,7 @@
 //!
 //! What must stay true:
 //!
-//! 1. Guests compile and run only in these children, which have no keys and no sockets and stand behind a [`wall`].
+//! 1. Guests compile and run only in these children, which have no keys and no sockets and stand behind a wall.
 //! 2. The node believes nothing a worker says beyond "this task, this answer": frames are limited and answers
 //!    come in the order of the orders, or the worker is replaced.
 //! 3. A worker that is late, dead or talks garbage costs the one task it was at (no verdict); the rest of its batch
