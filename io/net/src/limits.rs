@@ -56,11 +56,13 @@ impl Default for NetLimits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
-            connections_per_peer_max: 8,
+            // Four protocols, and what earlier lives of a peer that crashes again and again have left behind: those
+            // connections are missed only after the silence timeout.
+            connections_per_peer_max: 32,
             connections_per_ip_max: 256,
             handshakes_max: 256,
             streams_per_connection_max: 256,
-            sessions_per_peer_max: 8,
+            sessions_per_peer_max: 32,
             frame_bytes_max: params::FRAME_MAX,
             request_bytes_max: 1 << 20,
             unread_bytes_max: 16 << 20,
