@@ -164,8 +164,11 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
         );
     }
     assert!(jobs(&network).len() as u64 >= acknowledged, "seed {seed}: an acknowledged job is gone");
-    // One more, so that a voucher whose way was cut is sent again.
-    assert_eq!(code(&network.ran(REQUESTER, &["run", &guest("noop")])), 0);
+    // One more, so that a voucher whose way was cut is sent again. Refused while the ledger is not found again yet.
+    let start = Instant::now();
+    while code(&network.ran(REQUESTER, &["run", &guest("noop")])) != 0 {
+        assert!(start.elapsed() < JOB_PATIENCE, "seed {seed}: no job is taken on after the last kill");
+    }
     let start = Instant::now();
     let mut books = Books::read(&network);
     while !books.faults().is_empty() && start.elapsed() < JOB_PATIENCE {
