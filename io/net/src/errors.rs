@@ -170,7 +170,7 @@ pub(crate) enum Broken {
     Refused(String),
     Lost(String),
     /// The peer closed the connection for being unused just when we used it. It does so only when it has
-    /// taken nothing from it, so trying again cannot mean doing twice.
+    /// taken nothing from it, so trying again cannot mean doing twice. Or its process is gone and a new one answers.
     Unused,
 }
 

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use self::incoming::{Incoming, ReplySender};
-pub(crate) use self::pool::Pool;
+pub(crate) use self::pool::{Pool, datagrams_from};
 use crate::address::{AddressBook, PeerAddr, parse_relay};
 use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
@@ -286,11 +286,17 @@ impl Net {
 
     async fn ask(&self, peer: NodeId, alpn: Alpn, request: &[u8], answer_bytes_max: usize) -> Result<Bytes, Unasked> {
         let connection = self.inner.pool.connect(peer, alpn).await.map_err(RequestError::from)?;
+        let heard = datagrams_from(&connection);
         let (mut send, mut recv) = connection.open_bi().await.map_err(Broken::from)?;
         send.write_all(request).await.map_err(Broken::from)?;
         // Fails only for a stream that the peer has already stopped, which the answer tells.
         let _ = send.finish();
-        let mut answer = match recv.read_to_end(answer_bytes_max.saturating_add(1)).await {
+        let read = tokio::select! {
+            read = recv.read_to_end(answer_bytes_max.saturating_add(1)) => read,
+            // Its peer was restarted and knows nothing of it: as if nobody had asked.
+            () = self.inner.pool.dead(&connection, heard, peer, alpn) => return Err(Broken::Unused.into()),
+        };
+        let mut answer = match read {
             Ok(answer) => Bytes::from(answer),
             Err(ReadToEndError::Read(e)) => return Err(Broken::from(e).into()),
             Err(ReadToEndError::TooLong) => {

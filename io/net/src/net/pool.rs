@@ -24,6 +24,8 @@ use crate::limits::NetLimits;
 use crate::stats::Counters;
 use crate::wire::Refusal;
 
+/// A peer that lives confirms a question within this, however long it thinks about the answer.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// How long the first attempt of a dial may take: enough for a handshake across the world.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -138,17 +140,29 @@ impl Pool {
         self.forget(peer, alpn);
     }
 
-    /// Ends a silent connection if its peer answers elsewhere.
-    async fn examine(&self, suspect: Connection, peer: NodeId, alpn: Alpn) {
+    /// Returns once a connection has proven dead: nothing came on it since `heard`, not even word that our question arrived,
+    /// and its peer answers elsewhere. Never returns otherwise.
+    pub(crate) async fn dead(&self, connection: &Connection, heard: u64, peer: NodeId, alpn: Alpn) {
+        tokio::time::sleep(DOUBT_AFTER).await;
+        if datagrams_from(connection) == heard && self.examine(connection.clone(), peer, alpn).await {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// Ends a silent connection if its peer answers elsewhere; whether it did.
+    async fn examine(&self, suspect: Connection, peer: NodeId, alpn: Alpn) -> bool {
         let before = datagrams_from(&suspect);
         // No answer means that the peer is away or busy; that is for the silence timeout to decide.
-        let Ok(fresh) = self.dial(peer, alpn).await else { return };
-        if datagrams_from(&suspect) == before {
+        let Ok(fresh) = self.dial(peer, alpn).await else { return false };
+        let is_dead = datagrams_from(&suspect) == before;
+        if is_dead {
             tracing::debug!(peer = %peer.short(), "a silent connection is given up: the peer answers on a new one");
             suspect.close(Refusal::Silent.code(), Refusal::Silent.text().as_bytes());
         }
         // The next use dials again, which is rare enough not to hand this one over.
         fresh.close(Refusal::Closed.code(), Refusal::Closed.text().as_bytes());
+        is_dead
     }
 
     /// Removes a line that leads nowhere. One that was redialled in the meantime stays.
@@ -160,7 +174,8 @@ impl Pool {
     }
 }
 
-fn datagrams_from(connection: &Connection) -> u64 {
+/// Datagrams that have come in on a connection.
+pub(crate) fn datagrams_from(connection: &Connection) -> u64 {
     connection.stats().udp_rx.datagrams
 }
 
