@@ -39,7 +39,7 @@ pub const TARGETS: &[Target] = &[
         name: "stored",
         // These read our own types back through the same codec.
         covers: &[
-            "io/node/src/journal.rs",
+            "io/node/src/journal/mod.rs",
             "io/node/src/offers.rs",
             "io/node/src/runner.rs",
             "io/node/src/worker/wire.rs",

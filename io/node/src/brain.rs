@@ -5,7 +5,7 @@
 //! fsync (group commit); only then are the effects performed. If the journal cannot be written the loop
 //! ends and with it the node: nothing was promised that is not on the disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glean_protocol::{Input, Node, Output, Record};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,9 @@ use crate::journal::{Journal, JournalError};
 const BATCH_MAX: usize = 256;
 /// The brain is woken at least this often while it has something to wait for.
 const TICK_MS_MIN: u64 = 5;
+/// A disk that takes longer than this for a batch gets a thread to itself; for less, the change of threads costs more than
+/// the network tasks of this thread can lose.
+const SLOW_DISK: Duration = Duration::from_millis(1);
 
 type View = Box<dyn FnOnce(&Node) + Send>;
 
@@ -73,6 +76,7 @@ pub async fn run(
     let mut batch = Vec::new();
     // When the next tick is due: earlier if the brain wants it earlier, never later because something else happened.
     let mut tick_ms = None;
+    let mut disk_is_slow = false;
     loop {
         let wanted = node.wake_ms();
         tick_ms = match (tick_ms, wanted) {
@@ -97,7 +101,14 @@ pub async fn run(
         }
         let (outputs, views) = step_all(&mut node, batch.drain(..));
         let (records, effects) = split(outputs);
-        tokio::task::block_in_place(|| journal.append(&records))?;
+        let start = Instant::now();
+        match disk_is_slow {
+            true => tokio::task::block_in_place(|| journal.append(&records))?,
+            false => journal.append(&records)?,
+        }
+        if !records.is_empty() {
+            disk_is_slow = start.elapsed() > SLOW_DISK;
+        }
         effects.into_iter().for_each(|output| world.perform(output));
         views.into_iter().for_each(|view| view(&node));
     }
@@ -114,13 +125,16 @@ fn step_all(node: &mut Node, asks: impl Iterator<Item = Ask>) -> (Vec<Output>, V
     (outputs, views)
 }
 
+/// What must be on the disk first, and what is done then: people are told after peers, who wait.
 fn split(outputs: Vec<Output>) -> (Vec<Record>, Vec<Output>) {
-    let (mut records, mut effects) = (Vec::new(), Vec::new());
+    let (mut records, mut effects, mut reports) = (Vec::new(), Vec::new(), Vec::new());
     for output in outputs {
         match output {
             Output::Record(record) => records.push(record),
+            Output::Report(_) => reports.push(output),
             effect => effects.push(effect),
         }
     }
+    effects.append(&mut reports);
     (records, effects)
 }

@@ -5,7 +5,7 @@
 //!        genesis.json      on the ledger node
 //!        settings.json     what the owner lends
 //!        keys/             0700: node (transport key), account.json (keystore v3), password (0600)
-//!        journal.redb      every record; recovery is reading it
+//!        journal.log       every record; recovery is reading it
 //!        blobs/ cache/     content; compiled programs
 //!        ledger/           chain state, on the ledger node
 //!        run/              lock, api.json
@@ -26,6 +26,11 @@ pub enum HomeError {
         "another glean node is using {0}\nhint: stop it with `glean --home {0} node --stop`, or choose another folder with --home"
     )]
     Busy(String),
+    /// Its journal has a format that is no longer read.
+    #[error(
+        "{0} was made by an earlier build of glean, whose journal this one does not read\nhint: move that folder away, or choose another with --home"
+    )]
+    OtherBuild(String),
     /// A file or folder could not be read or written.
     #[error("could not {what} {path}: {source}\nhint: check that the folder exists, is yours and the disk is not full")]
     Io {
@@ -63,6 +68,9 @@ impl Home {
     pub fn open(root: &Path) -> Result<Home, HomeError> {
         let root = std::path::absolute(root).map_err(|e| io("find", root, e))?;
         let home = Home { root };
+        if home.path("journal.redb").exists() {
+            return Err(HomeError::OtherBuild(home.root.display().to_string()));
+        }
         for dir in [home.root.clone(), home.path("keys"), home.path("run"), home.path("log"), home.path("cache")] {
             private_dir(&dir)?;
         }

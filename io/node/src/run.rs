@@ -197,8 +197,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     };
     let ledger = ledger(&chain, &net, &key, &network);
     let (inbox, asks) = Inbox::new();
-    let journal = Journal::open(&home.path("journal.redb"))?;
-    let records = journal.reader().records()?;
+    let (journal, records) = Journal::open(&home.path("journal.log"))?;
     let machine = Machine::probe();
     let slots = settings.share.as_ref().map_or(machine.cores, |share| share.slots.max(1));
     let pool = worker_pool(&home, exe, slots)?;

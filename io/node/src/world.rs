@@ -101,7 +101,13 @@ impl NodeWorld {
 
     fn report(&self, event: Event) {
         match &event {
-            Event::TaskAccepted { .. } | Event::CheckPassed { .. } => tracing::debug!(?event),
+            // What happens with every slice is for `logs`, not for the log of the node.
+            Event::TaskAccepted { .. }
+            | Event::CheckPassed { .. }
+            | Event::SliceSent { .. }
+            | Event::SlicePaid { .. }
+            | Event::Delivered { .. }
+            | Event::Earned { .. } => tracing::debug!(?event),
             Event::LiarCaught { .. } | Event::FundsMissing { .. } => tracing::warn!(?event),
             _ => tracing::info!(?event),
         }

@@ -135,7 +135,10 @@ fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outb
 /// The next order; if there is none yet, answers need not wait for it.
 fn next(queue: &Receiver<ToWorker>, outbox: &Outbox<Stdout>) -> io::Result<Option<ToWorker>> {
     match queue.try_recv() {
-        Ok(message) => Ok(Some(message)),
+        Ok(message) => {
+            outbox.linger();
+            Ok(Some(message))
+        }
         Err(TryRecvError::Disconnected) => Ok(None),
         Err(TryRecvError::Empty) => {
             outbox.write()?;

@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_millis(1);
 #[derive(Default)]
 struct Waiting {
     frames: Vec<u8>,
+    /// The first of them may have to wait for a task.
+    lingers: bool,
     closed: bool,
 }
 
@@ -42,23 +44,29 @@ impl<W: Write> Outbox<W> {
     /// Puts an answer in.
     pub fn put(&self, message: &impl Serialize) -> io::Result<()> {
         let mut waiting = self.lock();
-        let was_empty = waiting.frames.is_empty();
         write_frame(&mut waiting.frames, message)?;
         let is_due = waiting.frames.len() >= WRITE_BYTES;
         drop(waiting);
-        if is_due {
-            return self.write();
-        }
-        if was_empty {
+        if is_due { self.write() } else { Ok(()) }
+    }
+
+    /// Another task is begun before what waits is written.
+    pub fn linger(&self) {
+        let mut waiting = self.lock();
+        if !waiting.frames.is_empty() && !std::mem::replace(&mut waiting.lingers, true) {
+            drop(waiting);
             self.news.notify_one();
         }
-        Ok(())
     }
 
     /// Writes what waits.
     pub fn write(&self) -> io::Result<()> {
         let mut to = self.to.lock().expect("no panic while held");
-        let frames = std::mem::take(&mut self.lock().frames);
+        let frames = {
+            let mut waiting = self.lock();
+            waiting.lingers = false;
+            std::mem::take(&mut waiting.frames)
+        };
         if frames.is_empty() {
             return Ok(());
         }
@@ -76,8 +84,7 @@ impl<W: Write> Outbox<W> {
     pub fn write_lingering(&self) -> io::Result<()> {
         loop {
             let waiting = self.lock();
-            let waiting =
-                self.news.wait_while(waiting, |w| w.frames.is_empty() && !w.closed).expect("no panic while held");
+            let waiting = self.news.wait_while(waiting, |w| !w.lingers && !w.closed).expect("no panic while held");
             let (waiting, _) =
                 self.news.wait_timeout_while(waiting, LINGER, |w| !w.closed).expect("no panic while held");
             let is_over = waiting.closed;
@@ -125,9 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_leaves_although_nothing_follows_it() {
+    fn an_answer_leaves_although_the_task_after_it_takes_long() {
         with_writer(|outbox, pipe| {
             outbox.put(&7u32).unwrap();
+            outbox.linger();
             let write = pipe.recv().unwrap();
             assert_eq!(read_frame::<u32>(&mut write.as_slice()).unwrap(), Some(7));
         });
@@ -136,7 +144,10 @@ mod tests {
     #[test]
     fn all_answers_leave_in_order_and_share_writes() {
         with_writer(|outbox, pipe| {
-            (0..10_000u32).for_each(|n| outbox.put(&n).unwrap());
+            for n in 0..10_000u32 {
+                outbox.put(&n).unwrap();
+                outbox.linger();
+            }
             outbox.write().unwrap();
             let (mut bytes, mut writes) = (Vec::new(), 0);
             let whole: usize = {
