@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bytes::BytesMut;
 use glean_node::api::types::{ApiError, ApiFile, NetworkInfo};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -95,7 +96,7 @@ impl Client {
 
     /// Reads lines for as long as the node sends them.
     pub async fn lines(&self, path: &str) -> Result<Lines> {
-        Ok(Lines { body: self.send(Method::GET, path, Vec::new()).await?, rest: Vec::new() })
+        Ok(Lines { body: self.send(Method::GET, path, Vec::new()).await?, rest: BytesMut::new() })
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T> {
@@ -135,15 +136,20 @@ fn refusal(status: StatusCode, body: &[u8]) -> Fail {
 #[derive(Debug)]
 pub struct Lines {
     body: Incoming,
-    rest: Vec<u8>,
+    rest: BytesMut,
 }
 
 impl Lines {
+    /// Whether the next value is here already.
+    pub fn has_next(&self) -> bool {
+        self.rest.contains(&b'\n')
+    }
+
     /// The next value; `None` at the end. Safe to drop and call again (no line is lost).
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                let line = self.rest.split_to(end + 1);
                 match line.trim_ascii() {
                     [] => continue,
                     line => return Ok(Some(serde_json::from_slice(line).context("a line of the node's stream")?)),

@@ -137,6 +137,11 @@ impl Follow {
         Ok(())
     }
 
+    /// Whether more events are here already.
+    pub fn has_next(&self) -> bool {
+        self.lines.has_next()
+    }
+
     /// Waits for the next thing.
     pub async fn next(&mut self) -> Result<Next> {
         tokio::select! {

@@ -35,7 +35,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                f.write_str(hex::Buffer::<32>::new().format(&self.0))
             }
         }
 
@@ -78,7 +78,11 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+                if s.is_human_readable() {
+                    s.serialize_str(hex::Buffer::<32>::new().format(&self.0))
+                } else {
+                    self.0.serialize(s)
+                }
             }
         }
 

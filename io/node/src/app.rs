@@ -1,6 +1,7 @@
 //! What the API offers, in terms of the running node: the one place where people's wishes meet the brain.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 
 use crate::api::Failure;
 use crate::api::types::{
-    JobAccepted, JobRequest, JobSummary, MachineLine, NetworkInfo, Quote, ReceiptBundle, ShareRequest, ShareStatus,
-    SliceProof, Status, TaskLine,
+    JobAccepted, JobRequest, JobSummary, MachineLine, NetworkInfo, OutputLine, Quote, ReceiptBundle, ShareRequest,
+    ShareStatus, SliceProof, Status, TaskLine,
 };
 use crate::brain::Inbox;
 use crate::clock::now_ms;
@@ -202,8 +203,8 @@ impl App {
             return last
                 .ok_or_else(|| Failure::not_found("no_job", "there are no jobs yet", "start one: glean run app.wasm"));
         }
-        let matching: Vec<JobId> =
-            faces.keys().filter(|job| !id.is_empty() && job.to_string().starts_with(id)).copied().collect();
+        let fits = |job: &&JobId| !id.is_empty() && hex::Buffer::<32>::new().format(&job.0).starts_with(id);
+        let matching: Vec<JobId> = faces.keys().filter(fits).copied().collect();
         match matching[..] {
             [job] => Ok(job),
             [] => Err(Failure::not_found("no_job", format!("there is no job `{id}`"), "list them: glean jobs")),
@@ -238,7 +239,7 @@ impl App {
     pub async fn tasks(&self, job: JobId) -> Result<Vec<TaskLine>, Failure> {
         let states = self.ask(move |node| node.task_states(job)).await?.unwrap_or_default();
         let journal = self.journal.clone();
-        let read = tokio::task::spawn_blocking(move || journal.accepted_of(job, None)).await;
+        let read = tokio::task::spawn_blocking(move || journal.accepted_of(job, 0..=u32::MAX)).await;
         let mut accepted = read.map_err(|_| Failure::stopping())?.map_err(disk_failure)?;
         let line = |(index, state)| match state {
             TaskState::Succeeded | TaskState::Failed => task_line(index, state, accepted.remove(&index)),
@@ -253,6 +254,23 @@ impl App {
             let message = format!("task {}/{index} has no accepted answer (yet)", job.short());
             Failure::not_found("no_result", message, "see where it stands: glean explain JOB/TASK")
         })
+    }
+
+    /// What some tasks wrote, those of them that have an accepted answer; what is large is left to [`App::output`].
+    pub async fn outputs(&self, job: JobId, tasks: RangeInclusive<u32>) -> Result<Vec<OutputLine>, Failure> {
+        let journal = self.journal.clone();
+        let read = tokio::task::spawn_blocking(move || journal.accepted_of(job, tasks)).await;
+        let accepted = read.map_err(|_| Failure::stopping())?.map_err(disk_failure)?;
+        let small = |output: &Output| match output {
+            Output::Inline(bytes) => Some(hex::encode(bytes)),
+            Output::Blob { .. } => None,
+        };
+        let line = |(index, (result, _)): (u32, (TaskResult, NodeId))| OutputLine {
+            index,
+            stdout: small(&result.stdout),
+            stderr: small(&result.stderr),
+        };
+        Ok(accepted.into_iter().map(line).collect())
     }
 
     /// The bytes of an output.
@@ -606,7 +624,7 @@ fn price(
 fn bundle(journal: &Reader, domain: glean_types::Domain, job: JobId) -> Result<Option<ReceiptBundle>, JournalError> {
     let (mut found, mut agreements, mut slices, mut paid, mut verdicts) =
         (None, Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
-    for record in journal.records()? {
+    for record in journal.records_about(job)? {
         match record {
             Record::Submitted(submission) if submission.job.paper.id() == job => found = Some(submission),
             Record::Agreed { agreement, ours: true } => agreements.push(agreement),

@@ -1,12 +1,15 @@
 //! `glean run` and `glean quote`: from typed flags to a job, and its output back to where it was wanted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use glean_node::api::types::{JobAccepted, JobRequest, JobSummary, Quote, TaskLine, TaskList};
+use glean_node::api::types::{
+    JobAccepted, JobRequest, JobSummary, OUTPUT_LINES_MAX, OutputLine, Quote, TaskLine, TaskList,
+};
 use glean_protocol::Event;
 use glean_types::params;
 use hyper::Method;
@@ -184,17 +187,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes note of a task that is over; gives those whose turn has come.
-    fn take(&mut self, index: u32) -> Vec<u32> {
-        if index >= self.next {
-            self.ready.insert(index);
-        }
-        let mut turn = Vec::new();
+    /// Takes note of tasks that are over; gives those whose turn has come.
+    fn take(&mut self, over: &[u32]) -> Range<u32> {
+        self.ready.extend(over.iter().filter(|index| **index >= self.next));
+        let from = self.next;
         while self.ready.remove(&self.next) {
-            turn.push(self.next);
             self.next += 1;
         }
-        turn
+        from..self.next
     }
 }
 
@@ -220,9 +220,8 @@ pub async fn watch(
     let bar = ui.bar(tasks.into());
     let mut why_quiet = String::new();
     let mut progress = Progress::recall(&node.get::<Vec<TaskLine>>(&format!("/jobs/{job}/tasks")).await?);
-    for index in progress.succeeded.union(&progress.failed) {
-        deliver_turn(ui, node, job, *index, sink, &bar).await?;
-    }
+    let mut over: Vec<u32> = progress.succeeded.union(&progress.failed).copied().collect();
+    deliver_turn(ui, node, job, &mut over, sink, &bar).await?;
     bar.set_position(progress.done());
     loop {
         match follow.next().await? {
@@ -231,10 +230,12 @@ pub async fn watch(
                     ui.out_json(&line)?;
                 }
                 progress.apply(&line.event);
-                bar.set_position(progress.done());
-                bar.set_message(progress.note(ui));
-                if let Some(index) = finished(&line.event) {
-                    deliver_turn(ui, node, job, index, sink, &bar).await?;
+                over.extend(finished(&line.event));
+                // One look, and one question for outputs, at all the news that came together.
+                if !follow.has_next() {
+                    bar.set_position(progress.done());
+                    bar.set_message(progress.note(ui));
+                    deliver_turn(ui, node, job, &mut over, sink, &bar).await?;
                 }
             }
             Next::Silence => {
@@ -269,12 +270,22 @@ async fn is_running(node: &Client, job: &str) -> Result<bool> {
     Ok(node.get::<JobSummary>(&format!("/jobs/{job}")).await?.state == "running")
 }
 
-/// Prints the tasks whose turn has come, now that this one is over.
-async fn deliver_turn(ui: &Ui, node: &Client, job: &str, index: u32, sink: &mut Sink, bar: &ProgressBar) -> Result<()> {
-    if let Sink::Stream(stream) = sink {
-        for index in stream.take(index) {
-            print_task(ui, node, job, index, bar).await?;
-        }
+/// Prints the tasks whose turn has come, now that these are over.
+async fn deliver_turn(
+    ui: &Ui,
+    node: &Client,
+    job: &str,
+    over: &mut Vec<u32>,
+    sink: &mut Sink,
+    bar: &ProgressBar,
+) -> Result<()> {
+    let over = std::mem::take(over);
+    let Sink::Stream(stream) = sink else { return Ok(()) };
+    let mut turn = stream.take(&over);
+    while !turn.is_empty() {
+        let part = turn.start..turn.end.min(turn.start.saturating_add(OUTPUT_LINES_MAX));
+        turn.start = part.end;
+        print_tasks(ui, node, job, part, bar).await?;
     }
     Ok(())
 }
@@ -297,23 +308,38 @@ async fn detach_or_cancel(ui: &Ui, node: &Client, job: &str, follow: &mut Follow
     Ok(EXIT_INTERRUPTED)
 }
 
-async fn print_task(ui: &Ui, node: &Client, job: &str, index: u32, bar: &ProgressBar) -> Result<()> {
-    // A task that no machine gave a verdict on has written nothing.
-    let Some(stdout) = output(node, job, index, "stdout").await? else { return Ok(()) };
-    let stderr = output(node, job, index, "stderr").await?.unwrap_or_default();
-    bar.suspend(|| {
-        std::io::Write::write_all(&mut std::io::stderr().lock(), &stderr)?;
-        ui.out_bytes(&stdout)
-    })?;
+/// Prints what these tasks wrote. One that no machine gave a verdict on has written nothing.
+async fn print_tasks(ui: &Ui, node: &Client, job: &str, tasks: Range<u32>, bar: &ProgressBar) -> Result<()> {
+    for (index, (stdout, stderr)) in outputs_of(node, job, tasks.start, tasks.end - 1).await? {
+        let stdout = output(node, job, index, "stdout", stdout).await?;
+        let stderr = output(node, job, index, "stderr", stderr).await?;
+        if stdout.is_empty() && stderr.is_empty() {
+            continue;
+        }
+        bar.suspend(|| {
+            std::io::Write::write_all(&mut std::io::stderr().lock(), &stderr)?;
+            ui.out_bytes(&stdout)
+        })?;
+    }
     Ok(())
 }
 
-/// What a task wrote; `None` when it has no accepted answer.
-async fn output(node: &Client, job: &str, index: u32, name: &str) -> Result<Option<Bytes>> {
-    match node.bytes(&format!("/jobs/{job}/tasks/{index}/{name}")).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.downcast_ref::<Fail>().is_some_and(|fail| fail.0.code == "no_result") => Ok(None),
-        Err(error) => Err(error),
+/// What these tasks wrote to standard output and error; `None` where it is large.
+async fn outputs_of(
+    node: &Client,
+    job: &str,
+    from: u32,
+    to: u32,
+) -> Result<BTreeMap<u32, (Option<String>, Option<String>)>> {
+    let lines: Vec<OutputLine> = node.get(&format!("/jobs/{job}/outputs?from={from}&to={to}")).await?;
+    Ok(lines.into_iter().map(|line| (line.index, (line.stdout, line.stderr))).collect())
+}
+
+/// What a task wrote: as it came, or fetched alone because it is large.
+async fn output(node: &Client, job: &str, index: u32, name: &str, inline: Option<String>) -> Result<Bytes> {
+    match inline {
+        Some(digits) => Ok(hex::decode(digits).context("an output of the node is not hexadecimal")?.into()),
+        None => node.bytes(&format!("/jobs/{job}/tasks/{index}/{name}")).await,
     }
 }
 
@@ -354,18 +380,25 @@ pub async fn deliver(ui: &Ui, node: &Client, job: &JobSummary, lines: &[TaskLine
     let bar = ui.bar(lines.len() as u64);
     let mut tasks = Vec::new();
     let mut count = 0;
+    let id = job.job.to_string();
+    let mut outputs = BTreeMap::new();
     for line in lines {
-        let base = format!("/jobs/{}/tasks/{}", job.job, line.index);
+        if line.index % OUTPUT_LINES_MAX == 0 {
+            outputs = outputs_of(node, &id, line.index, line.index.saturating_add(OUTPUT_LINES_MAX - 1)).await?;
+        }
         let mut files = Vec::new();
+        let (stdout, stderr) = outputs.remove(&line.index).unwrap_or_default();
         if line.exit_code.is_some() {
-            files.push(dir.write(&dir.stdout(line.index), &node.bytes(&format!("{base}/stdout")).await?)?);
+            let bytes = output(node, &id, line.index, "stdout", stdout).await?;
+            files.push(dir.write(&dir.stdout(line.index), &bytes)?);
         }
         if line.stderr_len > 0 {
-            files.push(dir.write(&dir.stderr(line.index), &node.bytes(&format!("{base}/stderr")).await?)?);
+            let bytes = output(node, &id, line.index, "stderr", stderr).await?;
+            files.push(dir.write(&dir.stderr(line.index), &bytes)?);
         }
         let guest: Vec<String> = line.files.iter().map(|(path, _)| path.clone()).collect();
         for (path, name) in guest.iter().zip(dir.files(line.index, &guest)) {
-            let bytes = node.bytes(&format!("{base}/file?path={}", escape(path))).await?;
+            let bytes = node.bytes(&format!("/jobs/{id}/tasks/{}/file?path={}", line.index, escape(path))).await?;
             files.push(dir.write(&name, &bytes)?);
         }
         count += files.len();
@@ -385,10 +418,10 @@ mod tests {
     #[test]
     fn outputs_are_printed_in_the_order_of_tasks() {
         let mut stream = Stream::default();
-        assert_eq!(stream.take(1), [0u32; 0]);
-        assert_eq!(stream.take(0), [0, 1]);
-        assert_eq!(stream.take(2), [2]);
-        assert_eq!(stream.take(1), [0u32; 0], "an event that comes twice prints once");
+        assert!(stream.take(&[1, 3]).is_empty());
+        assert_eq!(stream.take(&[0]), 0..2);
+        assert_eq!(stream.take(&[5, 2]), 2..4);
+        assert!(stream.take(&[1]).is_empty(), "an event that comes twice prints once");
     }
 
     fn summary(tasks: u32, succeeded: u32, state: &str) -> JobSummary {

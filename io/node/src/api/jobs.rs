@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::error::Failure;
-use crate::api::types::{JobAccepted, JobRequest, JobSummary, Quote, ReceiptBundle, TaskLine};
+use crate::api::types::{
+    JobAccepted, JobRequest, JobSummary, OUTPUT_LINES_MAX, OutputLine, Quote, ReceiptBundle, TaskLine,
+};
 use crate::app::App;
 use crate::events::Events;
 
@@ -67,8 +69,12 @@ fn follow(events: Events, job: JobId, from: u64, follow: bool) -> impl Stream<It
             if let Some(last) = lines.last() {
                 from = last.seq + 1;
                 let over = lines.iter().any(|line| matches!(line.event, glean_protocol::Event::JobEnded { .. }));
-                let text = lines.iter().map(|line| serde_json::to_string(line).expect("our types serialise") + "\n");
-                return Some((Ok(Bytes::from(text.collect::<String>())), (events, news, from, over)));
+                let mut text = Vec::new();
+                for line in &lines {
+                    serde_json::to_writer(&mut text, line).expect("our types serialise");
+                    text.push(b'\n');
+                }
+                return Some((Ok(Bytes::from(text)), (events, news, from, over)));
             }
             if !follow || news.changed().await.is_err() {
                 return None;
@@ -80,6 +86,23 @@ fn follow(events: Events, job: JobId, from: u64, follow: bool) -> impl Stream<It
 pub async fn tasks(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Vec<TaskLine>> {
     let job = app.find(&id)?;
     app.tasks(job).await.map(Json)
+}
+
+#[derive(Deserialize)]
+pub struct Tasks {
+    from: u32,
+    to: u32,
+}
+
+/// At most [`OUTPUT_LINES_MAX`] of them: ask on from where the answer ends.
+pub async fn outputs(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(tasks): Query<Tasks>,
+) -> Answer<Vec<OutputLine>> {
+    let job = app.find(&id)?;
+    let to = tasks.to.min(tasks.from.saturating_add(OUTPUT_LINES_MAX - 1));
+    app.outputs(job, tasks.from..=to).await.map(Json)
 }
 
 pub async fn stdout(State(app): State<Arc<App>>, Path((id, index)): Path<(String, u32)>) -> Result<Bytes, Failure> {

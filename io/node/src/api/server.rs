@@ -57,6 +57,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/events", get(jobs::events))
         .route("/v1/jobs/{id}/tasks", get(jobs::tasks))
+        .route("/v1/jobs/{id}/outputs", get(jobs::outputs))
         .route("/v1/jobs/{id}/tasks/{index}/stdout", get(jobs::stdout))
         .route("/v1/jobs/{id}/tasks/{index}/stderr", get(jobs::stderr))
         .route("/v1/jobs/{id}/tasks/{index}/file", get(jobs::file))

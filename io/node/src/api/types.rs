@@ -164,6 +164,20 @@ pub struct TaskLine {
     pub files: Vec<(String, u64)>,
 }
 
+/// Tasks whose outputs are sent in one answer: each is at most what fits into a message between nodes.
+pub const OUTPUT_LINES_MAX: u32 = 256;
+
+/// What a task wrote, for those who want many at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputLine {
+    /// Its place.
+    pub index: u32,
+    /// Standard output in hexadecimal; `None` when it is large and to be had alone.
+    pub stdout: Option<String>,
+    /// Standard error, likewise.
+    pub stderr: Option<String>,
+}
+
 /// A measured price before anything is spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
