@@ -11,11 +11,13 @@ pub struct Guest {
     pub fuel_max: u64,
     /// One task in so many exits with code 1; 0 for none.
     pub fails_one_in: u64,
+    /// One task in so many takes a hundred times as much; 0 for none.
+    pub heavy_one_in: u64,
 }
 
 impl Default for Guest {
     fn default() -> Guest {
-        Guest { fuel_min: 50_000_000, fuel_max: 150_000_000, fails_one_in: 0 }
+        Guest { fuel_min: 50_000_000, fuel_max: 150_000_000, fails_one_in: 0, heavy_one_in: 0 }
     }
 }
 
@@ -27,10 +29,12 @@ impl Guest {
         low.copy_from_slice(&hash.0[..8]);
         let number = u64::from_le_bytes(low);
         let fails = self.fails_one_in > 0 && number.is_multiple_of(self.fails_one_in);
+        let is_heavy = self.heavy_one_in > 0 && (number >> 32).is_multiple_of(self.heavy_one_in);
+        let usual = self.fuel_min + number % (self.fuel_max - self.fuel_min + 1);
         TaskResult {
             index: spec.index,
             outcome: Outcome::Exit(u32::from(fails)),
-            fuel: self.fuel_min + number % (self.fuel_max - self.fuel_min + 1),
+            fuel: if is_heavy { usual.saturating_mul(100).min(job.fuel_max) } else { usual },
             stdout: Output::Inline(hash.0[8..16].to_vec()),
             stderr: Output::Inline(Vec::new()),
             files: Vec::new(),

@@ -5,10 +5,12 @@
 //! and every decision falls from one stream of chance: the same seed gives the same world, byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use glean_protocol::{
-    Event, Identity, Input, JobView, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission,
+    Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission,
 };
+use glean_types::params::FUEL_PER_TASK;
 use glean_types::{
     AccountKey, Amount, ChannelId, Class, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed, TaskResult,
     TaskSpec, encode,
@@ -109,6 +111,10 @@ pub struct World {
     events: Vec<(HostIx, Event)>,
     trace: blake3::Hasher,
     steps: u64,
+    /// Burnt for tasks that were stopped at a price cap.
+    unpaid_fuel: u64,
+    /// Tasks whose answers the requester has accepted.
+    accepted: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 fn identity(seed: u64, n: usize) -> Identity {
@@ -146,6 +152,8 @@ impl World {
             events: Vec::new(),
             trace: blake3::Hasher::new(),
             steps: 0,
+            unpaid_fuel: 0,
+            accepted: Arc::default(),
         };
         world.add_host(None);
         world
@@ -422,6 +430,11 @@ impl World {
         self.ledger.balance(self.hosts[0].me.key.address())
     }
 
+    /// Kills provider `n` for good.
+    pub fn kill(&mut self, n: usize) {
+        self.crash(n + 1);
+    }
+
     /// Kills the requester; it is back at once, from its records.
     pub fn restart_requester(&mut self) {
         self.crash(0);
@@ -457,6 +470,16 @@ impl World {
     /// Steps taken by all nodes.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Fuel burnt for tasks that were stopped at a price cap.
+    pub fn unpaid_fuel(&self) -> u64 {
+        self.unpaid_fuel
+    }
+
+    /// What a villain may learn: the tasks whose answers the requester has accepted, of whatever job.
+    pub fn accepted(&self) -> Arc<Mutex<BTreeSet<u32>>> {
+        self.accepted.clone()
     }
 
     /// A hash over everything that happened.
@@ -537,6 +560,9 @@ impl World {
         for output in &outputs {
             if let Output::Record(record) = output {
                 self.trace.update(&encode(record));
+                if let (0, Record::Accepted { result, .. }) = (at, record) {
+                    self.accepted.lock().expect("one thread").insert(result.index);
+                }
                 self.hosts[at].journal.push(record.clone());
             }
         }
@@ -666,14 +692,26 @@ impl World {
         let host = &mut self.hosts[at];
         let mut done_us = now_us;
         let mut results = Vec::with_capacity(order.specs.len());
+        // As a worker does: what is not paid is not run to its end.
+        let (mut left, mut stopped) = (order.fuel_cap, 0);
         for spec in &order.specs {
             let result = self.guest.run(&order.job, spec);
-            let run_us = result.fuel / host.mfuel_per_s.max(1);
+            let paid = if stopped < 2 { left.saturating_sub(FUEL_PER_TASK) } else { 0 };
+            let fuel = result.fuel.min(paid);
+            let result = if result.fuel <= paid {
+                left = left.saturating_sub(fuel + FUEL_PER_TASK);
+                Ok(result)
+            } else {
+                stopped += 1;
+                self.unpaid_fuel += fuel;
+                Err(NoVerdict::FuelCap)
+            };
+            let run_us = fuel / host.mfuel_per_s.max(1);
             // The slot that is free first.
             let slot = host.slots_us.iter_mut().min().expect("every host has slots");
             *slot = (*slot).max(now_us) + run_us;
             done_us = done_us.max(*slot);
-            results.push(Ok(result));
+            results.push(result);
         }
         self.give(done_us - now_us + 100, at, Input::Ran { run: order.run, results });
     }

@@ -1,7 +1,7 @@
 //! Whole networks: what honest machines achieve, and what the others do not get away with.
 
-use glean_protocol::Event;
-use glean_sim::{FEE_BPS, Forger, Guest, Liar, Link, Staller, Vanisher, World, seeds};
+use glean_protocol::{Event, Record};
+use glean_sim::{FEE_BPS, Forger, Guest, Haggler, Informed, Liar, Link, Staller, Vanisher, World, seeds};
 use glean_types::Amount;
 
 #[test]
@@ -82,6 +82,85 @@ fn a_sleeper_is_caught_and_what_it_sold_is_corrected() {
         assert!(world.is_caught(2), "seed {seed}");
         assert_eq!(world.wrong_answers(job), 0, "seed {seed}");
     }
+}
+
+/// A liar that knows what the requester knows lies only there: no check of an open task ever finds it, a canary does.
+#[test]
+fn a_canary_catches_a_liar_that_lies_only_about_what_is_known() {
+    for seed in seeds(0..4) {
+        let world = World::new(seed).providers(4);
+        let known = world.accepted();
+        let mut world = world.villain(1, Informed::new(known));
+        let job = world.submit(6_000, "30");
+        world.run();
+        assert!(world.is_caught(1), "seed {seed}");
+        assert_eq!(world.right_answers(job), 6_000, "seed {seed}: it sold no wrong answer");
+    }
+}
+
+/// Nobody waits for a lease to run out when a machine is merely late: what it has goes to idle machines, too.
+#[test]
+fn the_tail_of_a_job_is_copied_to_idle_machines() {
+    // Without checks: they send tasks out twice, too.
+    let mut world =
+        World::new(13).providers(3).villain(1, Vanisher::new()).settings(|settings| settings.checks = false);
+    let job = world.submit(60, "1");
+    world.run();
+    assert_eq!(world.right_answers(job), 60);
+    let mut out = std::collections::BTreeMap::new();
+    let mut copied = 0;
+    for record in world.journal() {
+        match record {
+            Record::Sent { channel, indexes, .. } => {
+                for index in indexes {
+                    copied += u32::from(out.insert(*index, *channel).is_some_and(|before| before != *channel));
+                }
+            }
+            Record::GivenUp { .. } => break,
+            _ => {}
+        }
+    }
+    assert!(copied > 0, "no task went out twice before the first slice was given up");
+}
+
+/// What lies with a machine that is gone does not keep the next one out.
+#[test]
+fn a_newcomer_is_funded_although_a_dead_machine_holds_the_whole_budget() {
+    let mut world = World::new(14).providers(1).villain(0, Vanisher::new());
+    let job = world.submit(20, "0.05");
+    world.run_for(30_000);
+    world.kill(0);
+    world.run_for(30_000);
+    world.join();
+    world.run();
+    assert_eq!(world.right_answers(job), 20);
+}
+
+/// A task too heavy for a slice's price cap goes alone; machines are not made to begin it again and again for nothing.
+#[test]
+fn heavy_tasks_are_finished_and_cost_little_unpaid_work() {
+    let guest = Guest { heavy_one_in: 50, ..Guest::default() };
+    let mut world = World::new(15).providers(4).guest(guest);
+    let job = world.submit(1_000, "20");
+    world.run();
+    assert_eq!(world.right_answers(job), 1_000);
+    let useful: u64 = world
+        .journal()
+        .iter()
+        .filter_map(|record| if let Record::Accepted { result, .. } = record { Some(result.fuel) } else { None })
+        .sum();
+    println!("unpaid: {} % of {useful} fuel", world.unpaid_fuel() * 100 / useful);
+    assert!(world.unpaid_fuel() < useful / 2, "{} of {useful}", world.unpaid_fuel());
+}
+
+/// One that says of every slice that its price cap is too low raises the caps of nobody else.
+#[test]
+fn a_machine_that_finds_every_cap_too_low_prices_nobody_out() {
+    let mut world = World::new(16).providers(3).villain(0, Haggler::new());
+    let job = world.submit(300, "0.04");
+    world.run();
+    assert_eq!(world.right_answers(job), 300, "{:?}", world.view(job));
+    assert_eq!(world.promised_to(0), Amount::ZERO);
 }
 
 #[test]

@@ -181,6 +181,24 @@ fn a_cut_cable_costs_time_and_nothing_else() {
     cable.a.ok(&["receipt", "last", "--verify"]);
 }
 
+/// A host whose network lets no UDP out works all the same: over the relay that the ledger node keeps, which its join
+/// line names.
+#[test]
+fn a_host_without_udp_works_through_the_relay() {
+    let cable = cable_or_skip!(3);
+    if let Err(why) = ip(&["-n", &cable.b.namespace, "rule", "add", "ipproto", "udp", "blackhole"]) {
+        println!("SKIPPED: UDP cannot be blocked here: {why}");
+        return;
+    }
+    cable.open_lab();
+    let noop = example("guests/echo.wasm");
+    cable.a.ok(&["run", &noop, "--array", "1-50", "--max", "1"]);
+    let job = cable.a.job();
+    assert_eq!((job["state"].as_str(), job["succeeded"].as_u64()), (Some("succeeded"), Some(50)), "{job}");
+    let log = std::fs::read_to_string(cable.a.home.join("log/node.log")).unwrap();
+    assert!(log.contains("relay open"), "{log}");
+}
+
 /// Asks again until it is so; the limit is only there to fail.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = std::time::Instant::now();

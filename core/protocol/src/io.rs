@@ -70,8 +70,10 @@ pub struct RunOrder {
     pub job: Arc<Job>,
     /// The tasks.
     pub specs: Vec<TaskSpec>,
-    /// From whom the blobs can be fetched, besides the local store.
+    /// From whom the blobs can be fetched, besides the local store,
     pub holders: Vec<NodeId>,
+    /// and who may have them, too: encoded dialling addresses, on the requester's word.
+    pub others: Vec<Vec<u8>>,
     /// All that these tasks together may burn, [`glean_types::params::FUEL_PER_TASK`] each included. Workers
     /// may stop there and answer [`NoVerdict::FuelCap`] for the rest: beyond it nobody pays.
     pub fuel_cap: u64,

@@ -3,7 +3,7 @@
 //! Nothing in an offer is believed but its signature and its price. Speed is measured, trust is earned here,
 //! and every preference is a sum of four parts that [`ScoreCard`] shows to people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use glean_types::{Address, Amount, Domain, Hash, Job, NodeId, Offer, Signed};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,8 @@ fn share(part: u128, whole: u128, points: u32) -> u32 {
 pub(crate) struct Market {
     pub machines: Vec<Machine>,
     by_node: BTreeMap<NodeId, Ix>,
+    /// Accounts that sold a wrong answer: another machine of the same owner is no other machine.
+    banned: BTreeSet<Address>,
 }
 
 impl Market {
@@ -150,6 +152,21 @@ impl Market {
         self.machines.push(Machine { node, provider, offer: None, history: History::default() });
         self.by_node.insert(node, ix);
         ix
+    }
+
+    /// A machine was caught: neither it nor any other of its owner's gets work.
+    pub fn ban(&mut self, ix: Ix, owner: Address) {
+        if let Some(history) = self.history_mut(ix) {
+            history.faults += 1;
+        }
+        if owner != Address::ZERO {
+            self.banned.insert(owner);
+        }
+    }
+
+    /// Whether a machine, or its owner with another one, was caught.
+    pub fn is_banned(&self, machine: &Machine) -> bool {
+        machine.history.faults > 0 || self.banned.contains(&machine.provider)
     }
 
     pub fn history_mut(&mut self, ix: Ix) -> Option<&mut History> {
@@ -207,6 +224,9 @@ impl Market {
         if machine.history.faults > 0 {
             return Some("caught with a wrong answer: it gets no further work");
         }
+        if self.is_banned(machine) {
+            return Some("another machine of its owner was caught with a wrong answer");
+        }
         let Some(offer) = machine.standing(now_ms) else { return Some("its offer has expired") };
         if offer.mem_max < job.mem_max {
             return Some("the job needs more memory than it offers");
@@ -219,7 +239,7 @@ impl Market {
 
     /// The best price and speed among standing offers: what the others are measured against.
     pub fn yardstick(&self, now_ms: u64) -> Yardstick {
-        let standing = || self.machines.iter().filter(|m| m.history.faults == 0 && m.standing(now_ms).is_some());
+        let standing = || self.machines.iter().filter(|m| !self.is_banned(m) && m.standing(now_ms).is_some());
         Yardstick {
             cheapest: standing().filter_map(|m| m.offer.as_ref()).map(|o| o.price_per_gfuel).min().unwrap_or_default(),
             fastest: standing().map(Machine::mfuel_per_s).max().unwrap_or(1),
@@ -246,7 +266,7 @@ impl Market {
         let yardstick = self.yardstick(now_ms);
         let mut ranked: Vec<(u32, NodeId, Ix)> = (0u32..)
             .zip(&self.machines)
-            .filter(|(_, machine)| machine.history.faults == 0 && machine.standing(now_ms).is_some())
+            .filter(|(_, machine)| !self.is_banned(machine) && machine.standing(now_ms).is_some())
             .map(|(i, machine)| (self.score(Ix(i), &yardstick).total(), machine.node, Ix(i)))
             .collect();
         ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -330,7 +350,8 @@ mod tests {
         let proven = take(&mut market, offer(3, 3), 3).unwrap();
         let liar = take(&mut market, offer(4, 4), 4).unwrap();
         market.history_mut(proven).unwrap().right = 200;
-        market.history_mut(liar).unwrap().faults = 1;
+        market.ban(liar, key(4).address());
+        take(&mut market, offer(5, 4), 4).unwrap();
         assert_eq!(market.ranked(NOW), vec![cheap, proven, plain]);
         let yardstick = market.yardstick(NOW);
         assert_eq!(market.score(cheap, &yardstick), ScoreCard { price: 400, speed: 300, trust: 0, free: 100 });

@@ -44,6 +44,7 @@ struct Slice {
     price_max: Amount,
     /// Taken by the workers when it starts.
     specs: Vec<TaskSpec>,
+    holders: Vec<Vec<u8>>,
     /// What each result binds itself to, and where it belongs.
     inputs: Vec<(u32, Hash)>,
     stage: Stage,
@@ -385,6 +386,7 @@ impl Provider {
                     job,
                     price_max: message.price_max,
                     specs: message.specs,
+                    holders: message.holders,
                     inputs,
                     stage: Stage::Queued,
                 });
@@ -415,6 +417,7 @@ impl Provider {
                 job: slice.job.clone(),
                 specs: std::mem::take(&mut slice.specs),
                 holders: vec![channel.requester],
+                others: std::mem::take(&mut slice.holders),
                 fuel_cap: fuel_for(channel.theirs.paper.price_per_gfuel, slice.price_max),
                 is_check: false,
             }));

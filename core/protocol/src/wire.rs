@@ -23,6 +23,11 @@ use crate::io::NoVerdict;
 /// Slices may be given up before they are sent, so numbers may jump; but not so far that they run out.
 pub const SLICE_GAP_MAX: u64 = 1 << 20;
 
+/// Other machines named in a slice.
+pub const HOLDERS_MAX: usize = 3;
+/// As in an offer.
+const HOLDER_BYTES_MAX: usize = 1024;
+
 /// One message of a work session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkMsg {
@@ -68,6 +73,9 @@ pub struct SliceMsg {
     pub price_max: Amount,
     /// What to run.
     pub specs: Vec<TaskSpec>,
+    /// Encoded dialling addresses of other machines that have the job's program and inputs, so that not all of it must come
+    /// from the requester. At most [`HOLDERS_MAX`].
+    pub holders: Vec<Vec<u8>>,
 }
 
 /// A provider's answer to one slice.
@@ -139,6 +147,12 @@ impl WorkMsg {
             WorkMsg::Done(done) => done.results.len() + done.unanswered.len(),
             _ => 0,
         };
-        if tasks > SLICE_TASKS_MAX { Err(DecodeError::Malformed) } else { Ok(message) }
+        let is_bounded = match &message {
+            WorkMsg::Slice(slice) => {
+                slice.holders.len() <= HOLDERS_MAX && slice.holders.iter().all(|peer| peer.len() <= HOLDER_BYTES_MAX)
+            }
+            _ => true,
+        };
+        if tasks > SLICE_TASKS_MAX || !is_bounded { Err(DecodeError::Malformed) } else { Ok(message) }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Task {
     pub tries: u8,
     /// Slices that carry it for its answer's sake (not as a check).
     pub live: u8,
+    /// Too heavy for the price cap of a slice with others: it goes alone.
+    pub heavy: bool,
     /// The machine that last failed to answer it.
     pub avoid: Ix,
     /// Whose answer was accepted.
@@ -52,6 +54,7 @@ impl Task {
             state: TaskState::Waiting,
             tries: 0,
             live: 0,
+            heavy: false,
             avoid: Ix::NONE,
             by: Ix::NONE,
             checked_by: Ix::NONE,
@@ -108,8 +111,9 @@ pub(crate) struct Job {
     pub answers: u64,
     fuel_sum: u64,
     fuel_most: u64,
-    /// The highest price cap under which not even one task fitted.
-    pub over_cap: Option<Amount>,
+    /// By machine: the highest price cap under which, by its word, not even one task fitted. Its word raises the caps of no
+    /// other machine, or one of them could price all of them out of the job.
+    over_caps: BTreeMap<Ix, Amount>,
     /// Checks that no machine has been given yet, oldest first.
     pub unplaced: Vec<u32>,
     pub known: VecDeque<Known>,
@@ -153,7 +157,7 @@ impl Job {
             answers: 0,
             fuel_sum: 0,
             fuel_most: 0,
-            over_cap: None,
+            over_caps: BTreeMap::new(),
             unplaced: Vec::new(),
             known: VecDeque::new(),
             paid_slices: BTreeMap::new(),
@@ -224,7 +228,7 @@ impl Job {
             self.tasks[*index as usize] = Task::new();
             self.queue.push_back(*index);
         }
-        self.over_cap = None;
+        self.over_caps.clear();
         if !failed.is_empty() {
             (self.ended, self.cancelled) = (false, false);
         }
@@ -246,6 +250,12 @@ impl Job {
     /// Mean fuel of a task, once anything is known.
     pub fn mean_fuel(&self) -> Option<u64> {
         self.fuel_sum.checked_div(self.answers)
+    }
+
+    /// A machine found a cap too low for even one task.
+    pub fn over_cap(&mut self, machine: Ix, cap: Amount) {
+        let known = self.over_caps.entry(machine).or_insert(cap);
+        *known = cap.max(*known);
     }
 
     /// Remembers an answer as beyond doubt, for canaries.
@@ -276,6 +286,7 @@ pub(crate) fn input_hash(manifest: Hash, spec: &TaskSpec) -> Hash {
 /// What the size of a slice depends on, besides the job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
+    pub machine: Ix,
     pub price: Amount,
     pub history: History,
     pub mfuel_per_s: u64,
@@ -322,8 +333,12 @@ impl Size {
     fn least(&self, job: &Job) -> Amount {
         let one = Amount::from_units(1).unwrap_or(Amount::ZERO);
         let usual = job.mean_fuel().map_or(one, |mean| price_of(self.price, mean, 1));
-        let failed = job.over_cap.map_or(Amount::ZERO, |cap| cap.saturating_add(one));
+        let failed = self.over_cap(job).map_or(Amount::ZERO, |cap| cap.saturating_add(one));
         usual.max(failed).min(self.worst(job, 1))
+    }
+
+    fn over_cap(&self, job: &Job) -> Option<Amount> {
+        job.over_caps.get(&self.machine).copied()
     }
 
     /// What so many tasks cost if every one burns all that the job allows.
@@ -360,7 +375,7 @@ impl Size {
             }
             None => self.value_max(),
         };
-        let raised = job.over_cap.map_or(Amount::ZERO, |cap| cap.scale(2, 1));
+        let raised = self.over_cap(job).map_or(Amount::ZERO, |cap| cap.scale(2, 1));
         expected.max(raised).min(self.worst(job, tasks))
     }
 }
@@ -470,6 +485,7 @@ mod tests {
 
     fn size(answers: u64, paid: Amount) -> Size {
         Size {
+            machine: Ix(0),
             price: Amount::whole(1).scale(1, 1_000),
             history: History { answers, paid, ..History::default() },
             mfuel_per_s: 4_000,
@@ -527,9 +543,9 @@ mod tests {
         let mut job = job(100, Amount::whole(1), &[]);
         let (_, first) = sent(job.size(&size(0, Amount::ZERO)));
         assert_eq!(first, FIRST_VALUE);
-        job.over_cap = Some(first);
+        job.over_cap(Ix(0), first);
         assert_eq!(sent(job.size(&size(0, Amount::ZERO))).1, FIRST_VALUE.scale(2, 1));
-        job.over_cap = Some(Amount::whole(1));
+        job.over_cap(Ix(0), Amount::whole(1));
         let dear = Size { price: Amount::whole(1), ..size(0, Amount::ZERO) };
         assert_eq!(job.size(&dear), Sizing::NeedBudget);
     }

@@ -285,8 +285,14 @@ impl World {
             15 | 16 => {
                 let count = (b % 5) as u32;
                 let specs = (0..count).map(|i| spec(if lie { b as u32 } else { i * 3 })).collect();
-                let slice =
-                    SliceMsg { channel, slice: wild(a, b), job: job_of(who, 10), price_max: units(b % 10_000), specs };
+                let slice = SliceMsg {
+                    channel,
+                    slice: wild(a, b),
+                    job: job_of(who, 10),
+                    price_max: units(b % 10_000),
+                    specs,
+                    holders: vec![],
+                };
                 Input::Message { from, message: WorkMsg::Slice(Box::new(slice)) }
             }
             17 => {

@@ -17,14 +17,14 @@ use glean_types::NodeId;
 use iroh::endpoint::{
     IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadExactError, ReadToEndError, VarInt, presets,
 };
-use iroh::{Endpoint, RelayMode, SecretKey};
+use iroh::{Endpoint, RelayConfig, RelayMode, SecretKey, Watcher};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use self::incoming::{Incoming, ReplySender};
 pub(crate) use self::pool::{Pool, datagrams_from};
-use crate::address::{AddressBook, PeerAddr, parse_relay};
+use crate::address::{AddressBook, ParsePeerError, PeerAddr, parse_relay};
 use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
 use crate::gate::Gate;
@@ -202,6 +202,28 @@ impl Net {
         self.inner.endpoint.online().await;
     }
 
+    /// Keeps a connection to one more relay, and is reached through it.
+    pub async fn use_relay(&self, url: &str) -> Result<(), ParsePeerError> {
+        let url = parse_relay(url)?;
+        let config = Arc::new(RelayConfig::new(url.clone(), None));
+        self.inner.endpoint.insert_relay(url, config).await;
+        Ok(())
+    }
+
+    /// Calls back whenever this node is reached under other addresses than before, until it is closed.
+    pub async fn on_addr_change<F: Future<Output = ()>>(&self, mut changed: impl FnMut() -> F) {
+        let mut addr = self.inner.endpoint.watch_addr();
+        loop {
+            tokio::select! {
+                update = addr.updated() => match update {
+                    Ok(_) => changed().await,
+                    Err(_) => return,
+                },
+                () = self.inner.endpoint.closed() => return,
+            }
+        }
+    }
+
     /// Remembers where a peer is. Whether it is really there shows when it is dialled.
     pub fn add_peer(&self, peer: PeerAddr) {
         self.inner.pool.book.add(peer);
@@ -367,7 +389,8 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
         let relay = parse_relay(url).map_err(|source| BindError::Relay { url: url.clone(), source })?;
         relays.push(relay);
     }
-    let relay_mode = if relays.is_empty() { RelayMode::Disabled } else { RelayMode::custom(relays) };
+    // Only those that were named, now or later: never anybody's defaults.
+    let relay_mode = RelayMode::custom(relays);
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret))
         .alpns(Alpn::ALL.iter().map(|alpn| alpn.name().to_vec()).collect())

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +29,8 @@ pub struct RelayConfig {
     pub bind: SocketAddr,
     /// Under which URL others reach it; without it, the address it listens on.
     pub public_url: Option<String>,
+    /// One that listens on all addresses, and has no URL, names this one.
+    pub shown: Option<IpAddr>,
     /// Connections in all.
     pub clients_max: usize,
     /// Connections of one key: a client that reconnects before its old connection is missed has two.
@@ -45,6 +47,7 @@ impl RelayConfig {
         Self {
             bind,
             public_url: None,
+            shown: None,
             clients_max: 4096,
             clients_per_key_max: 4,
             client_bytes_per_second: NonZeroU32::new(16 << 20),
@@ -93,7 +96,7 @@ impl Relay {
     /// Starts a relay.
     pub async fn spawn(config: RelayConfig) -> Result<Relay, RelayError> {
         let bind = config.bind;
-        if bind.ip().is_unspecified() && config.public_url.is_none() {
+        if bind.ip().is_unspecified() && config.public_url.is_none() && config.shown.is_none() {
             return Err(RelayError::NoUrl { bind });
         }
         if let Some(url) = &config.public_url {
@@ -101,12 +104,15 @@ impl Relay {
         }
         let mut engine = EngineConfig::new(bind);
         engine.limits.client_rx = config.client_bytes_per_second.map(ClientRateLimit::new);
-        let public_url = config.public_url.clone();
+        let (public_url, shown) = (config.public_url.clone(), config.shown);
         engine.access = Arc::new(Porter { config, inside: Mutex::default() });
         let mut server_config = ServerConfig::default();
         server_config.relay = Some(engine);
         let server = Server::spawn(server_config).await.map_err(|source| RelayError::Listen { bind, source })?;
-        let bound = server.http_addr().unwrap_or(bind);
+        let mut bound = server.http_addr().unwrap_or(bind);
+        if let Some(shown) = shown.filter(|_| bound.ip().is_unspecified()) {
+            bound.set_ip(shown);
+        }
         let url = public_url.unwrap_or_else(|| format!("http://{bound}/"));
         Ok(Relay { server, url })
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use glean_net::Net;
+use glean_net::{Net, PeerAddr};
 use glean_protocol::{Input, JobView, Record, RunId, RunOrder, ShareTerms, Submission, TaskState};
 use glean_types::{AccountKey, Amount, Hash, JobId, NodeId, Output, TaskResult};
 use serde_json::{Value, json};
@@ -65,6 +65,8 @@ pub struct App {
     pub events: Events,
     /// Its workers.
     pub runner: Runner,
+    /// Where its network's relay is, on a ledger node.
+    pub relay_url: Option<String>,
     /// Ethereum JSON-RPC, on a ledger node.
     pub rpc_url: Option<String>,
     faces: Mutex<BTreeMap<JobId, Face>>,
@@ -95,6 +97,8 @@ pub struct Parts {
     /// See [`App`].
     pub runner: Runner,
     /// See [`App`].
+    pub relay_url: Option<String>,
+    /// See [`App`].
     pub rpc_url: Option<String>,
     /// As read from the home.
     pub settings: Settings,
@@ -117,6 +121,7 @@ impl App {
             journal: parts.journal,
             events: parts.events,
             runner: parts.runner,
+            relay_url: parts.relay_url,
             rpc_url: parts.rpc_url,
             faces: Mutex::new(faces.collect()),
             submitting: Mutex::default(),
@@ -336,6 +341,7 @@ impl App {
             run: RunId(u64::MAX),
             job: Arc::new(submission.job.paper.clone()),
             specs: picked,
+            others: Vec::new(),
             holders: vec![],
             fuel_cap: u64::MAX,
             is_check: true,
@@ -491,7 +497,11 @@ impl App {
 
     /// The network, and how others join it.
     pub fn network_info(&self) -> NetworkInfo {
-        let ledger = self.network.ledger.clone().unwrap_or_else(|| self.net.addr());
+        let ledger = self.network.ledger.clone().unwrap_or_else(|| {
+            // A relay that was opened just now may not be in use yet.
+            let ours = self.net.addr();
+            PeerAddr { relay: ours.relay.clone().or_else(|| self.relay_url.clone()), ..ours }
+        });
         let line = JoinLine { name: self.network.name.clone(), genesis: self.network.genesis, ledger };
         NetworkInfo {
             name: self.network.name.clone(),

@@ -25,6 +25,7 @@ mod journal;
 mod ledger;
 mod network;
 mod offers;
+mod reach;
 mod run;
 mod runner;
 mod sessions;

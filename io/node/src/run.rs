@@ -24,6 +24,7 @@ use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::network::{JoinError, JoinLine, Network, network_of, private_genesis};
 use crate::offers::{Offers, keep_shelf, save_shelf};
+use crate::reach;
 use crate::runner::Runner;
 use crate::sessions::Sessions;
 use crate::settings::{Machine, Settings};
@@ -155,7 +156,9 @@ pub fn join(home: &Path, line: &str) -> Result<Network, SetupError> {
     }
     let secret = node_secret(&home)?;
     let genesis = runtime(1)?.block_on(async {
-        let net = Net::bind(NetConfig::new(*secret)).await?;
+        let mut config = NetConfig::new(*secret);
+        config.relays = line.ledger.relay.iter().cloned().collect();
+        let net = Net::bind(config).await?;
         net.add_peer(line.ledger.clone());
         let genesis = Ledger::genesis(&net, line.ledger.node).await;
         net.close().await;
@@ -185,7 +188,8 @@ pub fn run_node(options: NodeOptions) -> Result<(), SetupError> {
 async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupError> {
     let settings: Settings = home.read_json("settings.json")?.unwrap_or_default();
     let key = account(&home)?;
-    let net = bind(&home, &settings).await?;
+    let net = bind(&home, &network, &settings).await?;
+    let relay = reach::open_relay(&net, &network, &settings).await;
     let chain = open_chain(&home, &network)?;
     let rpc = match &chain {
         Some(chain) => {
@@ -224,6 +228,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
             journal: journal.reader(),
             events: events.clone(),
             runner: runner.clone(),
+            relay_url: relay.as_ref().map(|relay| relay.url().to_owned()),
             rpc_url: rpc.as_ref().map(|server| format!("http://{}", server.addr())),
             settings: settings.clone(),
         },
@@ -246,6 +251,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     tracing::info!(node = %net.id().short(), account = %ledger.account(), api = %api.addr, "ready");
     tokio::spawn(greet(ledger));
     app.resume_share().await;
+    tokio::spawn(reach::follow_address(net.clone(), app.clone()));
     let failed = wait(&app, brain, chain.as_ref().map(Chain::failure)).await;
     client_file::remove(&home);
     if let Some(index) = &index {
@@ -253,6 +259,9 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     }
     if tokio::time::timeout(CLOSE_PATIENCE, net.close()).await.is_err() {
         tracing::debug!("some peers did not hear our goodbye");
+    }
+    if let Some(relay) = relay {
+        relay.close().await;
     }
     if let Some(chain) = chain {
         chain.close().await;
@@ -349,8 +358,9 @@ async fn accept(net: Net, sessions: Sessions, rpc: Option<glean_chain::RpcHandle
     }
 }
 
-async fn bind(home: &Home, settings: &Settings) -> Result<Net, SetupError> {
+async fn bind(home: &Home, network: &Network, settings: &Settings) -> Result<Net, SetupError> {
     let mut config = NetConfig::new(*node_secret(home)?);
+    config.relays = network.ledger.iter().filter_map(|ledger| ledger.relay.clone()).collect();
     config.bind = vec![match (settings.bind, bound_port(home)?) {
         (Some(addr), _) => addr,
         (None, Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),

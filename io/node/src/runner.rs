@@ -15,13 +15,15 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::brain::Inbox;
-use crate::worker::{RunFile, RunReply, RunRequest, WorkerPool};
+use crate::worker::{FuelLeft, RunFile, RunReply, RunRequest, WorkerPool};
 
 /// Tasks that one worker takes at a time: enough to hide the pipe, few enough to share a slice out evenly.
 const CHUNK_TASKS_MAX: usize = 64;
 /// All input files of one job together.
 const FILES_BYTES_MAX: u64 = 4 << 30;
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// Files from this size on are asked of other machines first.
+const SHARED_BYTES_MIN: u64 = 1 << 20;
 /// Inputs unused at two looks this far apart are forgotten.
 const INPUTS_IDLE: Duration = Duration::from_secs(10);
 /// A guest's clock starts here: 2024-01-01, the same for everyone.
@@ -69,6 +71,30 @@ struct Inputs {
     of: Hash,
     manifest: Arc<Manifest>,
     files: Arc<Vec<RunFile>>,
+}
+
+/// Where blobs come from.
+struct Holders {
+    /// The requester: it has everything, and is waiting for us.
+    sure: Vec<PeerAddr>,
+    /// Machines that have worked on the job.
+    others: Vec<PeerAddr>,
+}
+
+/// What is known of a blob before it is here.
+#[derive(Clone, Copy)]
+enum Size {
+    AtMost(u64),
+    Is(u64),
+}
+
+impl Holders {
+    /// Whom to ask first. What is large spares the requester's line, if another machine has it.
+    fn for_bytes(&self, size: Size) -> Vec<PeerAddr> {
+        let is_large = matches!(size, Size::Is(bytes) if bytes >= SHARED_BYTES_MIN);
+        let (first, then) = if is_large { (&self.others, &self.sure) } else { (&self.sure, &self.others) };
+        first.iter().chain(then).cloned().collect()
+    }
 }
 
 impl Runner {
@@ -129,14 +155,18 @@ impl Runner {
 
     /// Runs an order to its end.
     pub async fn run(&self, order: RunOrder) -> Result<Vec<Result<TaskResult, NoVerdict>>, NoVerdict> {
-        let holders: Vec<PeerAddr> = order.holders.iter().map(|node| PeerAddr::of(*node)).collect();
+        let holders = Holders {
+            sure: order.holders.iter().map(|node| PeerAddr::of(*node)).collect(),
+            others: order.others.iter().filter_map(|peer| PeerAddr::from_bytes(peer).ok()).collect(),
+        };
         self.prepare(&order.job, &holders).await?;
         let Inputs { manifest, files, .. } = self.inputs(&order.job, &holders).await?;
         let chunk = order.specs.len().div_ceil(self.slots.available_permits().max(1)).clamp(1, CHUNK_TASKS_MAX);
+        let fuel = FuelLeft::new(order.fuel_cap);
         let chunks = order.specs.chunks(chunk).map(|specs| {
             let (this, job, manifest, files) = (self.clone(), order.job.clone(), manifest.clone(), files.clone());
-            let specs = specs.to_vec();
-            async move { this.run_chunk(&job, &manifest, &files, specs).await }
+            let (specs, fuel) = (specs.to_vec(), fuel.clone());
+            async move { this.run_chunk(&job, &manifest, &files, specs, &fuel).await }
         });
         let done = futures::future::join_all(chunks).await;
         Ok(done.into_iter().flatten().collect())
@@ -148,12 +178,13 @@ impl Runner {
         manifest: &Manifest,
         files: &Arc<Vec<RunFile>>,
         specs: Vec<TaskSpec>,
+        fuel: &FuelLeft,
     ) -> Vec<Result<TaskResult, NoVerdict>> {
         let _slot = self.slots.acquire().await.expect("never closed");
         let requests: Vec<RunRequest> = specs.iter().map(|spec| request(job, manifest, files, spec)).collect();
         self.began(1);
         let start = Instant::now();
-        let replies = self.pool.run_batch(job.program, requests).await;
+        let replies = self.pool.run_within(job.program, requests, fuel).await;
         let busy_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.ended(&replies, busy_us);
         let mut results = Vec::with_capacity(specs.len());
@@ -208,16 +239,16 @@ impl Runner {
         Ok(Output::Blob { hash, len })
     }
 
-    async fn prepare(&self, job: &Job, holders: &[PeerAddr]) -> Result<(), NoVerdict> {
+    async fn prepare(&self, job: &Job, holders: &Holders) -> Result<(), NoVerdict> {
         if self.pool.has_program(job.program) {
             return Ok(());
         }
-        let bytes = self.blob(job.program, holders, params::PROGRAM_BYTES_MAX as u64).await?;
+        let bytes = self.blob(job.program, holders, Size::AtMost(params::PROGRAM_BYTES_MAX as u64)).await?;
         self.pool.ensure_program(job.program, bytes).await.map_err(|e| NoVerdict::Unusable(e.to_string()))
     }
 
     /// Manifest and input files, in memory for as long as orders for them keep coming.
-    async fn inputs(&self, job: &Job, holders: &[PeerAddr]) -> Result<Inputs, NoVerdict> {
+    async fn inputs(&self, job: &Job, holders: &Holders) -> Result<Inputs, NoVerdict> {
         let last = self.last.lock().expect("no panic while held").clone();
         if let Some(inputs) = last.filter(|inputs| inputs.of == job.manifest) {
             return Ok(inputs);
@@ -248,29 +279,30 @@ impl Runner {
         });
     }
 
-    async fn manifest(&self, job: &Job, holders: &[PeerAddr]) -> Result<Manifest, NoVerdict> {
-        let bytes = self.blob(job.manifest, holders, MANIFEST_BYTES_MAX).await?;
+    async fn manifest(&self, job: &Job, holders: &Holders) -> Result<Manifest, NoVerdict> {
+        let bytes = self.blob(job.manifest, holders, Size::AtMost(MANIFEST_BYTES_MAX)).await?;
         let limit = usize::try_from(MANIFEST_BYTES_MAX).unwrap_or(usize::MAX);
         decode(&bytes, limit).map_err(|e| NoVerdict::Unusable(format!("manifest: {e}")))
     }
 
-    async fn files(&self, files: &[FileRef], holders: &[PeerAddr]) -> Result<Vec<RunFile>, NoVerdict> {
+    async fn files(&self, files: &[FileRef], holders: &Holders) -> Result<Vec<RunFile>, NoVerdict> {
         let total: u64 = files.iter().map(|file| file.len).fold(0, u64::saturating_add);
         if total > FILES_BYTES_MAX {
             return Err(NoVerdict::Unusable(format!("{total} bytes of input files, {FILES_BYTES_MAX} allowed")));
         }
         let mut out = Vec::with_capacity(files.len());
         for file in files {
-            let bytes = self.blob(file.hash, holders, file.len).await?;
+            let bytes = self.blob(file.hash, holders, Size::Is(file.len)).await?;
             out.push(RunFile { guest: file.guest.clone(), hash: file.hash, bytes });
         }
         Ok(out)
     }
 
-    async fn blob(&self, hash: Hash, holders: &[PeerAddr], size_max: u64) -> Result<Bytes, NoVerdict> {
+    async fn blob(&self, hash: Hash, holders: &Holders, size: Size) -> Result<Bytes, NoVerdict> {
+        let (Size::AtMost(size_max) | Size::Is(size_max)) = size;
         let unusable = |e: &dyn std::fmt::Display| NoVerdict::Unusable(e.to_string());
         let blobs = self.blobs()?;
-        blobs.fetch(hash, holders, size_max, |_| {}).await.map_err(|e| unusable(&e))?;
+        blobs.fetch(hash, &holders.for_bytes(size), size_max, |_| {}).await.map_err(|e| unusable(&e))?;
         blobs.get(hash, size_max).await.map_err(|e| unusable(&e))
     }
 

@@ -13,6 +13,8 @@ pub struct Settings {
     pub share: Option<Share>,
     /// Address and port of the QUIC socket; `None`: all interfaces, a free port chosen once.
     pub bind: Option<std::net::SocketAddr>,
+    /// URL of this ledger node's relay, where it is not the address that others see; `None`: that address.
+    pub relay_url: Option<String>,
     /// Port of the local API, 0: a free one.
     pub api_port: u16,
     /// Port of the Ethereum JSON-RPC on a ledger node, 0: a free one.

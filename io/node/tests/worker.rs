@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glean_node::worker::{RunFile, RunReply, RunRequest, WorkerConfig, WorkerError, WorkerPool, child_main};
+use glean_node::worker::{FuelLeft, RunFile, RunReply, RunRequest, WorkerConfig, WorkerError, WorkerPool, child_main};
 use glean_protocol::NoVerdict;
 use glean_types::{Hash, Outcome, TrapKind};
 use glean_vm::{ModuleLimits, prepare};
@@ -26,6 +26,7 @@ macro_rules! tests {
 
 const TESTS: &[Test] = tests! {
     programs_read_and_write
+    nothing_runs_beyond_the_fuel_that_is_paid
     thousands_of_tasks_answer_in_order
     large_inputs_and_outputs_do_not_lock_up
     an_endless_loop_costs_only_its_own_task
@@ -140,6 +141,31 @@ async fn programs_read_and_write() {
 
     let trap = bench.run_one(guest!("trap"), request(&[])).await.unwrap();
     assert!(matches!(trap.outcome, Outcome::Trap(TrapKind::Unreachable)), "{:?}", trap.outcome);
+}
+
+/// What a slice's price cap does not cover is not run for nothing: not an endless loop, and not the tasks behind it.
+async fn nothing_runs_beyond_the_fuel_that_is_paid() {
+    let bench = Bench::new();
+    let endless = bench.program(guest!("spin")).await;
+    let fuel = FuelLeft::new(3_000_000_000);
+    let start = Instant::now();
+    let replies = bench.pool.run_within(endless, vec![request(&[]); 500], &fuel).await;
+    assert!(replies.iter().all(|reply| *reply == Err(NoVerdict::FuelCap)), "{replies:?}");
+    let all = start.elapsed();
+    let start = Instant::now();
+    let own = bench.pool.run_batch(endless, vec![RunRequest { fuel_max: 6_000_000_000, ..request(&[]) }]).await;
+    assert!(
+        own[0].as_ref().is_ok_and(|reply| reply.outcome == Outcome::OutOfFuel),
+        "the job's own limit is an outcome"
+    );
+    let two = start.elapsed();
+    assert!(all < two * 20, "{all:?} for 500 tasks, {two:?} for the fuel of two of them");
+
+    let echo = bench.program(guest!("echo")).await;
+    let cost = bench.pool.run_batch(echo, vec![request(&[])]).await[0].as_ref().map(|reply| reply.fuel).unwrap();
+    let fuel = FuelLeft::new(3 * (cost + 100_000) + cost);
+    let replies = bench.pool.run_within(echo, vec![request(&[]); 8], &fuel).await;
+    assert!(replies[..3].iter().all(Result::is_ok), "what is covered is answered: {replies:?}");
 }
 
 async fn thousands_of_tasks_answer_in_order() {

@@ -2,11 +2,15 @@
 //! or comes out of it; the honest code knows nothing of them.
 
 mod forger;
+mod haggler;
+mod informed;
 mod liar;
 mod staller;
 mod vanisher;
 
 pub use forger::Forger;
+pub use haggler::Haggler;
+pub use informed::Informed;
 pub use liar::Liar;
 pub use staller::Staller;
 pub use vanisher::Vanisher;

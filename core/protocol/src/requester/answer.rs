@@ -11,7 +11,7 @@ use glean_types::params::RECEIPT_LIFE_MS;
 use glean_types::{Amount, B256, NodeId, Paper, TaskResult, merkle};
 
 use super::Requester;
-use crate::io::{Event, FailReason, NoVerdict, Record, TaskState};
+use crate::io::{Event, NoVerdict, Record, TaskState};
 use crate::market::Ix;
 use crate::settle::price_of;
 use crate::step::Step;
@@ -21,6 +21,8 @@ use crate::work::{Answered, Item, PaidSlice, Role, Slice, Stage, TRIES_MAX};
 
 /// Answers that take less than this say nothing about a machine's speed.
 const MEASURE_MS_MIN: u64 = 20;
+/// Of one slice's tasks that were too heavy for it, so many go alone from then on.
+const HEAVY_MAX: u32 = 2;
 /// Paid slices remembered per machine and job, in case it is caught later.
 const PAID_SLICES_MAX: usize = 4_096;
 
@@ -164,9 +166,15 @@ impl Requester {
         }));
         let items = slice.items.clone();
         let price_max = slice.price_max;
+        let mut capped = 0;
         for item in missing {
             let why = done.unanswered.iter().find(|(index, _)| *index == item.index).map(|(_, why)| why.clone());
-            self.on_unanswered(step, seq, item, why.unwrap_or(NoVerdict::Worker(String::new())), price_max);
+            // Behind the first few that a cap was not enough for, a machine does not even try.
+            capped += u32::from(why == Some(NoVerdict::FuelCap));
+            if why == Some(NoVerdict::FuelCap) && capped <= HEAVY_MAX {
+                self.jobs[slot].tasks[item.index as usize].heavy = true;
+            }
+            self.on_unanswered(seq, item, why.unwrap_or(NoVerdict::Worker(String::new())), price_max);
         }
         // Answers that nobody compares need no look of their own: most of a slice.
         for (at, item) in items.iter().enumerate() {
@@ -203,30 +211,22 @@ impl Requester {
     }
 
     /// A task that this machine had no answer for goes elsewhere.
-    fn on_unanswered(&mut self, step: &mut Step, seq: u64, item: Item, why: NoVerdict, price_max: Amount) {
+    fn on_unanswered(&mut self, seq: u64, item: Item, why: NoVerdict, price_max: Amount) {
         let Some(slice) = self.slices.get(&seq) else { return };
         let (slot, ix) = (slice.job, slice.machine);
         if why == NoVerdict::FuelCap {
             let job = &mut self.jobs[slot];
             if slice.items.is_empty() {
-                job.over_cap = job.over_cap.max(Some(price_max));
+                job.over_cap(ix, price_max);
             }
-            self.put_back(step, slot, seq, item, Ix::NONE, None);
+            self.put_back(slot, seq, item, Ix::NONE, None);
         } else {
-            self.put_back(step, slot, seq, item, ix, Some(why));
+            self.put_back(slot, seq, item, ix, Some(why));
         }
     }
 
     /// Takes an item out of a slice that will not answer it. `avoid` is the machine that failed, if one did.
-    pub(super) fn put_back(
-        &mut self,
-        step: &mut Step,
-        slot: usize,
-        seq: u64,
-        item: Item,
-        avoid: Ix,
-        why: Option<NoVerdict>,
-    ) {
+    pub(super) fn put_back(&mut self, slot: usize, seq: u64, item: Item, avoid: Ix, why: Option<NoVerdict>) {
         match item.role {
             Role::Original | Role::Backup => {
                 let adopted = self.orphan_check(slot, seq, item.index);
@@ -241,8 +241,7 @@ impl Requester {
                     return;
                 }
                 if task.tries >= TRIES_MAX {
-                    let reason = why.unwrap_or(NoVerdict::Deadline);
-                    self.fail(step, slot, item.index, FailReason::NoVerdict(reason));
+                    self.last_resort(slot, item.index);
                 } else {
                     job.requeue(item.index);
                 }
@@ -379,7 +378,7 @@ impl Requester {
             channel.purse.release(price_max);
         }
         for item in items {
-            self.put_back(step, slot, seq, item, avoid, why.clone());
+            self.put_back(slot, seq, item, avoid, why.clone());
         }
         self.forget_lost(ix);
     }
@@ -488,7 +487,7 @@ impl Requester {
                 {
                     channel.next_slice = channel.next_slice.max(expected);
                 }
-                self.back_off(step, ix);
+                self.rest(step, ix);
                 (Ix::NONE, None)
             }
             Refusal::PriceTooLow => {
@@ -501,8 +500,7 @@ impl Requester {
                 (Ix::NONE, None)
             }
             Refusal::PriceCapTooLow => {
-                let job = &mut self.jobs[slot];
-                job.over_cap = job.over_cap.max(Some(price_max));
+                self.jobs[slot].over_cap(ix, price_max);
                 (Ix::NONE, None)
             }
             Refusal::NoVerdict(why) => {
@@ -524,6 +522,8 @@ impl Requester {
     pub(super) fn resend(&mut self, step: &mut Step, ix: Ix) {
         let Some(node) = self.market.node(ix) else { return };
         for seq in self.rels[ix.0 as usize].open.clone() {
+            let Some(slot) = self.slices.get(&seq).map(|slice| slice.job) else { continue };
+            let holders = self.holders(step, slot, ix);
             let Some(slice) = self.slices.get_mut(&seq).filter(|slice| slice.is_out()) else { continue };
             if slice.sent_ms == step.now_ms {
                 continue;
@@ -539,6 +539,7 @@ impl Requester {
                     job: job.signed.clone(),
                     price_max: slice.price_max,
                     specs,
+                    holders,
                 })),
             );
         }

@@ -9,7 +9,7 @@ use glean_types::{Amount, B256, Paper, TaskResult, Verdict};
 
 use super::answer::accept;
 use super::{Requester, give};
-use crate::io::{Event, NoVerdict, Output, Record, RunId, RunOrder, TaskState};
+use crate::io::{Event, FailReason, NoVerdict, Output, Record, RunId, RunOrder, TaskState};
 use crate::market::Ix;
 use crate::settle::SharedReceipt;
 use crate::step::Step;
@@ -271,6 +271,13 @@ impl Requester {
         }
     }
 
+    /// A task that many machines had no answer for: they may all be one owner's, so our own worker has the last word.
+    pub(super) fn last_resort(&mut self, slot: usize, index: u32) {
+        self.jobs[slot].set_state(index, TaskState::Checking);
+        self.checks.entry((slot, index)).or_insert_with(|| Check::new(Ix::OWN, u64::MAX));
+        self.ask_own((slot, index));
+    }
+
     pub(super) fn start_own_runs(&mut self, step: &mut Step) {
         while self.own_runs.len() < OWN_RUNS {
             let Some((slot, first)) = self.next_own() else { return };
@@ -298,6 +305,7 @@ impl Requester {
                 job: job.paper.clone(),
                 specs: indexes.iter().map(|index| job.specs[*index as usize].clone()).collect(),
                 holders: Vec::new(),
+                others: Vec::new(),
                 fuel_cap: u64::MAX,
                 is_check: true,
             }));
@@ -333,9 +341,16 @@ impl Requester {
     fn decide(&mut self, step: &mut Step, key: (usize, u32), result: Result<TaskResult, NoVerdict>) {
         let (slot, index) = key;
         let Some(check) = self.close(key) else { return };
-        let Ok(result) = result else {
-            self.void(step, key, &check);
-            return;
+        let result = match result {
+            Ok(result) => result,
+            Err(why) if check.answers.is_empty() && !self.jobs[slot].tasks[index as usize].is_over() => {
+                self.fail(step, slot, index, FailReason::NoVerdict(why));
+                return;
+            }
+            Err(_) => {
+                self.void(key, &check);
+                return;
+            }
         };
         let job = &self.jobs[slot];
         let expected = result.leaf(job.id, job.input_hash(index));
@@ -405,7 +420,7 @@ impl Requester {
     }
 
     /// Nobody can say who is right: those involved are paid, and the task is tried elsewhere.
-    fn void(&mut self, step: &mut Step, key: (usize, u32), check: &Check) {
+    fn void(&mut self, key: (usize, u32), check: &Check) {
         let (slot, index) = key;
         if check.compare() != Finding::Differ && !self.jobs[slot].tasks[index as usize].is_answered() {
             return;
@@ -417,7 +432,6 @@ impl Requester {
             let item = *item;
             if item.role.is_for_answer() {
                 self.put_back(
-                    step,
                     slot,
                     answer.slice,
                     item,
@@ -447,9 +461,7 @@ impl Requester {
         let (slot, index) = key;
         let provider = self.market.node(ix).unwrap_or_default();
         let is_first = self.market.get(ix).is_some_and(|machine| machine.history.faults == 0);
-        if let Some(history) = self.market.history_mut(ix) {
-            history.faults += 1;
-        }
+        self.market.ban(ix, receipt.paper.provider);
         let verdict = Verdict { receipt: digest, index, got, expected, issued_ms: step.now_ms };
         let verdict = verdict.sign(&step.me.key, &step.me.domain);
         step.record(Record::Caught { provider, verdict, receipt: (**receipt).clone() });

@@ -11,7 +11,7 @@ use crate::io::{Event, FailReason, Output, Record, TaskState};
 use crate::market::Ix;
 use crate::step::Step;
 use crate::verify::{self, Check, Place};
-use crate::wire::{SliceMsg, WorkMsg};
+use crate::wire::{HOLDERS_MAX, SliceMsg, WorkMsg};
 use crate::work::{Item, Role, Size, Sizing, Slice, Stage};
 
 /// Tasks looked at for one that this machine has not just failed.
@@ -122,7 +122,10 @@ impl Requester {
             return;
         }
         let budget: Amount = self.active().map(|slot| self.jobs[slot].purse.free()).sum();
-        let locked: Amount = self.rels.iter().map(idle_deposit).sum();
+        // What lies with machines that are gone comes home one day; until then it must not keep newcomers out. (What is
+        // spent is held to the budgets by purses, whatever is deposited.)
+        let is_here = |rel: &&Relation| rel.up || rel.funding.is_some();
+        let locked: Amount = self.rels.iter().filter(is_here).map(idle_deposit).sum();
         let room = budget.saturating_sub(locked);
         // The first machines leave something for the others that the work needs.
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
@@ -186,6 +189,7 @@ impl Requester {
         let channel = self.rels[ix.0 as usize].channel.as_ref()?;
         let machines = self.rels.iter().filter(|rel| rel.engaged && rel.up).count();
         Some(Size {
+            machine: ix,
             price: channel.price(),
             history: machine.history,
             mfuel_per_s: machine.mfuel_per_s(),
@@ -247,8 +251,12 @@ impl Requester {
             let Some(index) = job.pop() else { break };
             let size = spec_bytes(&job.specs[index as usize]);
             let has_it = items.iter().any(|item| item.index == index && item.role == Role::Copy);
-            if (may_avoid && job.tasks[index as usize].avoid == ix) || has_it {
+            let is_heavy = job.tasks[index as usize].heavy;
+            if (may_avoid && job.tasks[index as usize].avoid == ix) || has_it || (is_heavy && !items.is_empty()) {
                 aside.push(index);
+            } else if is_heavy {
+                items.push(Item::new(index, Role::Original));
+                break;
             } else if bytes + size > INLINE_SLICE_MAX && !items.is_empty() {
                 job.unpop(index);
                 break;
@@ -309,6 +317,7 @@ impl Requester {
         job.purse.reserve(price_max);
         let specs: Vec<TaskSpec> = items.iter().map(|item| job.specs[item.index as usize].clone()).collect();
         let (job_id, signed) = (job.id, job.signed.clone());
+        let holders = self.holders(step, slot, ix);
         let (expected_ms, lease_ms) = self.lease(step, slot, ix, items.len());
         let Some(machine) = self.market.get(ix) else { return };
         let node = machine.node;
@@ -340,7 +349,7 @@ impl Requester {
         });
         step.send(
             node,
-            WorkMsg::Slice(Box::new(SliceMsg { channel: id, slice: number, job: signed, price_max, specs })),
+            WorkMsg::Slice(Box::new(SliceMsg { channel: id, slice: number, job: signed, price_max, specs, holders })),
         );
         self.by_number.insert((id, number), seq);
         self.slices.insert(
@@ -414,6 +423,19 @@ impl Requester {
         holding
     }
 
+    /// Where a machine may fetch a job's inputs from, besides us: from those that have answered for it last.
+    pub(super) fn holders(&self, step: &Step, slot: usize, ix: Ix) -> Vec<Vec<u8>> {
+        let has_them =
+            self.jobs[slot].paid_slices.keys().filter(|holder| **holder != ix && self.rels[holder.0 as usize].up);
+        let offer = |holder: &Ix| self.market.get(*holder)?.standing(step.now_ms).map(|offer| offer.peer.clone());
+        let mut holders: Vec<Vec<u8>> = has_them.filter_map(offer).collect();
+        // Not the same few for everybody.
+        let count = holders.len().max(1);
+        holders.rotate_left(ix.0 as usize % count);
+        holders.truncate(HOLDERS_MAX);
+        holders
+    }
+
     /// What a slice should take, and how long its lease is.
     fn lease(&self, step: &Step, slot: usize, ix: Ix, tasks: usize) -> (u64, u64) {
         let job = &self.jobs[slot];
@@ -458,7 +480,9 @@ impl Requester {
     /// The most overdue slice of another machine.
     fn late_slice(&self, step: &Step, ix: Ix) -> Option<u64> {
         let is_late = |slice: &Slice| {
-            let due = slice.expected_ms.saturating_mul(2).saturating_add(LATE_MS);
+            // What was sent before anything was known of the job is judged by what is known now.
+            let known = self.lease(step, slice.job, slice.machine, slice.items.len()).0;
+            let due = slice.expected_ms.min(known).saturating_mul(2).saturating_add(LATE_MS);
             slice.is_out()
                 && !slice.backed_up
                 && slice.machine != ix

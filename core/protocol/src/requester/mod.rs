@@ -29,6 +29,8 @@ const REDIAL_MS: u64 = 2_000;
 /// A machine that lost a slice rests this long, twice as long the next time, up to `BACKOFF_MS_MAX`.
 const BACKOFF_MS: u64 = 1_000;
 const BACKOFF_MS_MAX: u64 = 120_000;
+/// How long a machine is left alone when not it but the ledger failed, or when it is merely somewhere else in the story.
+const REST_MS: u64 = 500;
 /// Two steps of closing a channel are at least so far apart.
 const CLOSE_AGAIN_MS_MIN: u64 = 1_000;
 /// How long work waits after the ledger said that our balance does not cover a deposit.
@@ -289,7 +291,13 @@ impl Requester {
         }
     }
 
-    /// Lets a machine rest.
+    /// Leaves a machine alone for a moment, without holding anything against it.
+    fn rest(&mut self, step: &Step, ix: Ix) {
+        let rel = self.rel(ix);
+        rel.backoff_until_ms = rel.backoff_until_ms.max(step.now_ms.saturating_add(REST_MS));
+    }
+
+    /// Lets a machine rest that has cost us time: twice as long as the last time.
     fn back_off(&mut self, step: &Step, ix: Ix) {
         let lost = self.market.history_mut(ix).map_or(0, |history| {
             history.lost = history.lost.saturating_add(1);
@@ -387,20 +395,23 @@ impl Requester {
             self.no_funds_until_ms = step.now_ms.saturating_add(NO_FUNDS_MS);
             step.report(Event::FundsMissing { why });
         } else {
-            self.back_off(step, ix);
+            self.rest(step, ix);
         }
     }
 
     /// A provider would not agree to the channel.
     fn on_agreement_refused(&mut self, step: &mut Step, ix: Ix, refusal: &Refusal) {
-        self.back_off(step, ix);
+        // The provider may see the ledger a little later than we do, so it gets a few chances.
+        match refusal {
+            Refusal::BadChannel => self.rest(step, ix),
+            _ => self.back_off(step, ix),
+        }
         let rel = self.rel(ix);
         rel.refused += 1;
         // What was refused is not offered again; the next offer of terms follows after a rest.
         if let Some(channel) = rel.channel.as_mut().filter(|channel| !channel.agreed) {
             channel.agreement = None;
         }
-        // The provider may see the ledger a little later than we do, so it gets a few chances.
         if matches!(refusal, Refusal::BadChannel) && rel.refused >= 3 {
             self.close_channel(step, ix);
         }

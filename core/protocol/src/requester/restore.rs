@@ -64,11 +64,9 @@ impl Requester {
                 }
             }
             Record::Paid { voucher, slice, job, price } => self.restore_paid(voucher, slice, job, price),
-            Record::Caught { provider, .. } => {
-                let ix = self.restore_machine(step, provider, glean_types::Address::ZERO);
-                if let Some(history) = self.market.history_mut(ix) {
-                    history.faults += 1;
-                }
+            Record::Caught { provider, receipt, .. } => {
+                let ix = self.restore_machine(step, provider, receipt.paper.provider);
+                self.market.ban(ix, receipt.paper.provider);
             }
             Record::Clean { provider, count } => {
                 let ix = self.restore_machine(step, provider, glean_types::Address::ZERO);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use glean_types::Hash;
+use glean_types::params::FUEL_PER_TASK;
 use glean_vm::{Compiled, Execution, Files, Invocation, Limits, ModuleLimits, NoVerdict, Program, Vm, VmConfig};
 
 use super::outbox::Outbox;
@@ -24,6 +25,8 @@ const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + (4 << 20);
 /// Memory and processor time of a compile: the largest programs that we know take a quarter of it.
 const COMPILE_DATA_BYTES_MAX: u64 = 8 << 30;
 const COMPILE_CPU_S_MAX: u64 = 600;
+/// After so many tasks of a batch that the fuel paid for was not enough for, the rest is not even tried.
+const STOPPED_MAX: u32 = 2;
 
 /// What `glean worker MODE` runs. Never returns.
 pub fn child_main(mode: Option<&str>) -> ! {
@@ -123,7 +126,7 @@ fn work(loaded: Result<(Vm, Compiled), String>, queue: &Receiver<ToWorker>, outb
         Err(why) => return outbox.put(&FromWorker::Ready(Err(why))),
     };
     outbox.put(&FromWorker::Ready(Ok(())))?;
-    let mut guest = Guest { vm, program, files: BTreeMap::new(), tree: None };
+    let mut guest = Guest { vm, program, fuel_left: 0, stopped: 0, files: BTreeMap::new(), tree: None };
     while let Some(message) = next(queue, outbox)? {
         if let Some(answer) = guest.on(message) {
             outbox.put(&answer)?;
@@ -153,6 +156,9 @@ type Tree = (Vec<(String, Hash)>, Arc<Files>);
 struct Guest {
     vm: Vm,
     program: Compiled,
+    /// What this batch may still burn, and how many of its tasks that was not enough for.
+    fuel_left: u64,
+    stopped: u32,
     files: BTreeMap<Hash, Arc<Vec<u8>>>,
     /// The input tree of the last task: the tasks of a job share it.
     tree: Option<Tree>,
@@ -168,6 +174,10 @@ impl Guest {
             ToWorker::ForgetFiles => {
                 self.files.clear();
                 self.tree = None;
+                None
+            }
+            ToWorker::Fuel(fuel) => {
+                (self.fuel_left, self.stopped) = (fuel, 0);
                 None
             }
             ToWorker::Run(order) => {
@@ -189,9 +199,17 @@ impl Guest {
             seed: order.seed,
             clock_ns: order.clock_ns,
         };
-        let limits = Limits { fuel_max: order.fuel_max, mem_max: order.mem_max, output_max: order.output_max };
+        let paid = if self.stopped < STOPPED_MAX { self.fuel_left.saturating_sub(FUEL_PER_TASK) } else { 0 };
+        let fuel_max = order.fuel_max.min(paid);
+        let limits = Limits { fuel_max, mem_max: order.mem_max, output_max: order.output_max };
         let Execution { outcome, fuel, stdout, stderr, files } =
             self.vm.run(&self.program, task, &limits).map_err(why)?;
+        // Stopped, or brought down, at a limit that is not the job's: how it would have ended, nobody knows.
+        if fuel_max < order.fuel_max && fuel >= fuel_max {
+            self.stopped += 1;
+            return Err(Why::FuelCap);
+        }
+        self.fuel_left = self.fuel_left.saturating_sub(fuel.saturating_add(FUEL_PER_TASK));
         Ok(Reply { outcome, fuel, stdout, stderr, files })
     }
 

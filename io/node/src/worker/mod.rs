@@ -17,12 +17,13 @@ mod wire;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glean_protocol::NoVerdict;
-use glean_types::{Hash, Outcome, decode, encode};
+use glean_types::{Hash, Outcome, decode, encode, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -234,11 +235,22 @@ impl WorkerPool {
 
     /// Runs tasks one after the other in one worker; answers in the order of the requests.
     pub async fn run_batch(&self, program: Hash, requests: Vec<RunRequest>) -> Vec<Result<RunReply, NoVerdict>> {
+        self.run_within(program, requests, &FuelLeft::new(u64::MAX)).await
+    }
+
+    /// The same, as far as the fuel goes that somebody pays for: a task that it is not enough for is stopped there, and is
+    /// [`NoVerdict::FuelCap`].
+    pub async fn run_within(
+        &self,
+        program: Hash,
+        requests: Vec<RunRequest>,
+        fuel: &FuelLeft,
+    ) -> Vec<Result<RunReply, NoVerdict>> {
         let mut replies = Vec::with_capacity(requests.len());
         while replies.len() < requests.len() {
             let rest = &requests[replies.len()..];
             let broken = match self.worker(program, data_max(rest)).await {
-                Ok(mut worker) => match worker.run(rest, &mut replies).await {
+                Ok(mut worker) => match worker.run(rest, &mut replies, fuel).await {
                     Ok(()) => {
                         self.give_back(worker);
                         continue;
@@ -381,16 +393,17 @@ impl Worker {
         &mut self,
         requests: &[RunRequest],
         replies: &mut Vec<Result<RunReply, NoVerdict>>,
+        fuel: &FuelLeft,
     ) -> Result<(), NoVerdict> {
         let (window, sent) = (Semaphore::new(AHEAD), Semaphore::new(0));
         let Worker { to, from, files, .. } = self;
         let mut sender = Sender { to, files };
         let sending = async {
             // If the worker hangs up, reading its answers finds out.
-            let _ = sender.send_all(requests, &window, &sent).await;
+            let _ = sender.send_all(requests, fuel, &window, &sent).await;
             std::future::pending::<()>().await;
         };
-        let receiving = receive_all(from, requests, &window, &sent, replies);
+        let receiving = receive_all(from, requests, fuel, &window, &sent, replies);
         tokio::select! {
             done = receiving => done,
             () = sending => Ok(()),
@@ -402,6 +415,27 @@ impl Worker {
     }
 }
 
+/// What the fuel of several batches that are paid together may still be. Cheap to clone: all clones are one.
+#[derive(Debug, Clone)]
+pub struct FuelLeft(Arc<AtomicU64>);
+
+impl FuelLeft {
+    /// So much, [`params::FUEL_PER_TASK`] of each task included.
+    pub fn new(fuel: u64) -> FuelLeft {
+        FuelLeft(Arc::new(AtomicU64::new(fuel)))
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A task is answered and will be paid.
+    fn take(&self, burnt: u64) {
+        let less = burnt.saturating_add(params::FUEL_PER_TASK);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(less)));
+    }
+}
+
 /// The writing half of a worker.
 struct Sender<'w> {
     to: &'w mut BufWriter<ChildStdin>,
@@ -409,7 +443,14 @@ struct Sender<'w> {
 }
 
 impl Sender<'_> {
-    async fn send_all(&mut self, requests: &[RunRequest], window: &Semaphore, sent: &Semaphore) -> Result<(), String> {
+    async fn send_all(
+        &mut self,
+        requests: &[RunRequest],
+        fuel: &FuelLeft,
+        window: &Semaphore,
+        sent: &Semaphore,
+    ) -> Result<(), String> {
+        send(self.to, &ToWorker::Fuel(fuel.now())).await?;
         for (number, request) in requests.iter().enumerate() {
             match window.try_acquire() {
                 Ok(permit) => permit.forget(),
@@ -463,6 +504,7 @@ impl Sender<'_> {
 async fn receive_all(
     from: &mut BufReader<ChildStdout>,
     requests: &[RunRequest],
+    fuel: &FuelLeft,
     window: &Semaphore,
     sent: &Semaphore,
     replies: &mut Vec<Result<RunReply, NoVerdict>>,
@@ -481,7 +523,11 @@ async fn receive_all(
             Ok(Ok(None)) => return Err(NoVerdict::Worker("it died".into())),
             Ok(Ok(Some(answer))) => answer,
         };
-        replies.push(checked(answer, number)?);
+        let answer = checked(answer, number)?;
+        if let Ok(reply) = &answer {
+            fuel.take(reply.fuel);
+        }
+        replies.push(answer);
         if (number + 1) % AHEAD_STEP == 0 {
             window.add_permits(AHEAD_STEP);
         }
@@ -512,6 +558,7 @@ fn checked(answer: FromWorker, number: usize) -> Result<Result<RunReply, NoVerdi
             Why::StackOverflow => NoVerdict::StackOverflow,
             Why::Unusable(text) => NoVerdict::Unusable(text),
             Why::Engine(text) => NoVerdict::Worker(text),
+            Why::FuelCap => NoVerdict::FuelCap,
         })),
         _ => Err(garbage()),
     }

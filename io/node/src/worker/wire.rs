@@ -26,6 +26,8 @@ pub enum ToWorker {
     File { hash: Hash, bytes: Vec<u8> },
     /// Forget all input files.
     ForgetFiles,
+    /// All that the orders from here on may burn together.
+    Fuel(u64),
     /// Run this.
     Run(Box<Order>),
 }
@@ -77,6 +79,7 @@ pub enum Why {
     StackOverflow,
     Unusable(String),
     Engine(String),
+    FuelCap,
 }
 
 /// Writes one frame.
