@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use glean_node::api::types::{ApiError, ApiFile, NetworkInfo};
+use glean_node::home::{Home, HomeError};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, StatusCode};
@@ -186,7 +187,10 @@ pub async fn wait_ready(home: &Path, child: &mut Child) -> Result<Client> {
         if let Some(client) = Client::find(home).await {
             return Ok(client);
         }
-        if ended {
+        // Another process has started the node at the same moment, and it is not ready yet.
+        let is_starting =
+            || Home::open(home).and_then(|home| home.lock()).is_err_and(|e| matches!(e, HomeError::Busy(_)));
+        if ended && !is_starting() {
             bail!(Fail::new("node_start", last_lines(&log_path(home))));
         }
         ended = child.try_wait()?.is_some();

@@ -17,7 +17,7 @@ use common::{LEDGER, Network, PROVIDER, REQUESTER, code, guest};
 use serde_json::Value;
 
 /// Kills in CI; the bar's other sizes come from outside.
-const KILLS: u64 = 16;
+const KILLS: u64 = 150;
 /// What a private network gives a newcomer.
 const GRANT: f64 = 100.0;
 /// Beyond this a job hangs: twice what it takes until a connection into nowhere is missed.
@@ -79,6 +79,9 @@ fn money(value: &Value) -> f64 {
     value.as_str().unwrap().parse().unwrap()
 }
 
+/// A round that takes longer says why.
+const SLOW: Duration = Duration::from_secs(8);
+
 /// What the two sides and the ledger say about the money.
 #[derive(Debug, Clone)]
 struct Books {
@@ -138,6 +141,7 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
         std::thread::park_timeout(delay);
         hits[at] += u32::from(pid_of(&network, victim).is_some_and(kill));
         let start = Instant::now();
+        let mut is_slow = false;
         // As its owner would: any command brings a node back.
         for node in [LEDGER, PROVIDER, REQUESTER] {
             network.ok(node, &["status"]);
@@ -145,6 +149,9 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
         acknowledged += u64::from(submit.wait().unwrap().success());
         while jobs(&network).iter().any(|job| job["state"] == "running") {
             let state = jobs(&network);
+            if start.elapsed() > SLOW && !std::mem::replace(&mut is_slow, true) {
+                println!("round {round}: slow: {:#}", network.json(REQUESTER, &["explain", "last"]));
+            }
             assert!(
                 start.elapsed() < JOB_PATIENCE,
                 "seed {seed}, round {round}, {victim} killed: a job hangs: {state:#?}"

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use self::incoming::{Incoming, ReplySender};
-pub(crate) use self::pool::{Pool, datagrams_from};
+pub(crate) use self::pool::{Doubt, Pool, datagrams_from};
 use crate::address::{AddressBook, ParsePeerError, PeerAddr, parse_relay};
 use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
@@ -280,7 +280,8 @@ impl Net {
             }
         }
         let counters = self.inner.counters.clone();
-        let shared = Shared { peer, counters, _connection: connection, _slot: None, _in_use: Arc::default() };
+        let doubt = Some(Doubt::new(self.inner.pool.clone(), Alpn::Work));
+        let shared = Shared { peer, counters, connection, doubt, _slot: None, _in_use: Arc::default() };
         Ok(Session::new((send, recv), &self.inner.limits, shared))
     }
 

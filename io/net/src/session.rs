@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::errors::{Broken, SessionError};
 use crate::gate::Slot;
 use crate::limits::NetLimits;
+use crate::net::Doubt;
 use crate::stats::Counters;
 use crate::wire::Refusal;
 
@@ -68,7 +69,9 @@ enum SendState {
 pub(crate) struct Shared {
     pub(crate) peer: NodeId,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) _connection: Connection,
+    pub(crate) connection: Connection,
+    /// On the side that dialled: finds out whether the peer still knows the connection.
+    pub(crate) doubt: Option<Doubt>,
     pub(crate) _slot: Option<Slot>,
     /// Held by everything that uses the connection, so that an unused one can be told.
     pub(crate) _in_use: Arc<()>,
@@ -149,6 +152,9 @@ impl Sender {
             return Err(SessionError::Torn);
         }
         self.state = SendState::Sending;
+        if let Some(doubt) = &self.shared.doubt {
+            doubt.arises(&self.shared.connection, self.shared.peer);
+        }
         let allowed = time_for(bytes.len(), self.patience);
         match timeout(allowed, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => {

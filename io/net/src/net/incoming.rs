@@ -298,7 +298,7 @@ impl Arrival {
         // The peer may have left again, which whoever takes the session will see.
         let _ = timeout(limits.message_timeout, self.send.write_all(&[SESSION_VERSION])).await;
         let Self { peer, send, recv, in_use, connection, .. } = self;
-        let shared = Shared { peer, counters, _connection: connection, _slot: Some(slot), _in_use: in_use };
+        let shared = Shared { peer, counters, connection, doubt: None, _slot: Some(slot), _in_use: in_use };
         // Fails only when the network is closing, and the session with it.
         let _ = arrivals.send(Incoming::Work(Session::new((send, recv), &limits, shared))).await;
     }

@@ -9,6 +9,7 @@
 //! waiting on it is told at once, instead of after [`NetLimits::silence_timeout`].
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -171,6 +172,47 @@ impl Pool {
         if lines.get(&(peer, alpn)).is_some_and(|line| line.live().is_none()) {
             lines.remove(&(peer, alpn));
         }
+    }
+}
+
+/// The question, after something was sent on a connection, whether its peer still knows it.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    pool: Pool,
+    alpn: Alpn,
+    state: Arc<DoubtState>,
+}
+
+#[derive(Debug, Default)]
+struct DoubtState {
+    /// Somebody is waiting for a sign of life.
+    is_open: AtomicBool,
+    /// Something was sent since that wait began.
+    is_renewed: AtomicBool,
+}
+
+impl Doubt {
+    pub(crate) fn new(pool: Pool, alpn: Alpn) -> Doubt {
+        Doubt { pool, alpn, state: Arc::default() }
+    }
+
+    /// Something is being sent: a peer that lives says within [`DOUBT_AFTER`] that it came.
+    pub(crate) fn arises(&self, connection: &Connection, peer: NodeId) {
+        self.state.is_renewed.store(true, Ordering::Relaxed);
+        if self.state.is_open.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (pool, alpn, state, connection) = (self.pool.clone(), self.alpn, self.state.clone(), connection.clone());
+        tokio::spawn(async move {
+            while state.is_renewed.swap(false, Ordering::Relaxed) && connection.close_reason().is_none() {
+                let heard = datagrams_from(&connection);
+                tokio::time::sleep(DOUBT_AFTER).await;
+                if datagrams_from(&connection) == heard {
+                    pool.examine(connection.clone(), peer, alpn).await;
+                }
+            }
+            state.is_open.store(false, Ordering::Relaxed);
+        });
     }
 }
 
