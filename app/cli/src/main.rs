@@ -27,7 +27,8 @@ use std::io;
 use std::process::ExitCode;
 
 use args::{Cli, Cmd};
-use commands::Context;
+use clap::CommandFactory;
+use commands::{Context, doctor, jobs, network, receipt, share, wait, wallet};
 use fail::EXIT_TOOL;
 use lang::{Lang, Messages};
 use ui::Ui;
@@ -60,7 +61,35 @@ fn run(cli: Cli, ui: Ui) -> Result<u8, (Ui, anyhow::Error)> {
     };
     let context = Context { ui, home };
     let command = cli.command.unwrap_or_else(|| Cmd::Demo(args::DemoArgs::by_default()));
-    commands::run(&context, command).map_err(|error| (context.ui, error))
+    dispatch(&context, command).map_err(|error| (context.ui, error))
+}
+
+/// Runs a command; the answer is the process's exit code.
+fn dispatch(context: &Context, command: Cmd) -> anyhow::Result<u8> {
+    match command {
+        Cmd::Demo(args) => wait(demo::demo(context, args)),
+        Cmd::Run(args) => wait(commands::run::run(context, args)),
+        Cmd::Quote(args) => wait(commands::run::quote(context, args)),
+        Cmd::Jobs(args) => wait(jobs::jobs(context, args)),
+        Cmd::Logs(args) => wait(jobs::logs(context, args)),
+        Cmd::Cancel(args) => wait(jobs::cancel(context, args)),
+        Cmd::Rerun(args) => wait(jobs::rerun(context, args)),
+        Cmd::Explain(args) => wait(jobs::explain(context, args)),
+        Cmd::Receipt(args) => wait(receipt::receipt(context, args)),
+        Cmd::Share(args) => wait(share::share(context, args)),
+        Cmd::Machines => wait(network::machines(context)),
+        Cmd::Network(args) => wait(network::network(context, args)),
+        Cmd::Join(args) => wait(network::join(context, args)),
+        Cmd::Node(args) => network::node(context, args),
+        Cmd::Status => wait(network::status(context)),
+        Cmd::Doctor => wait(doctor::doctor(context)),
+        Cmd::Faucet => wait(wallet::faucet(context)),
+        Cmd::Wallet(args) => wait(wallet::wallet(context, args)),
+        Cmd::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "glean", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
 }
 
 /// clap's own text: help is data and a success, anything else is our failure.

@@ -8,7 +8,7 @@ use glean_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Refusal, WorkMsg};
+use crate::wire::{NoVerdict, Refusal, WorkMsg};
 
 /// Who this node is. `secret` seeds the choice of checks and must never leave the machine.
 #[derive(Debug, Clone)]
@@ -79,29 +79,6 @@ pub struct RunOrder {
     pub fuel_cap: u64,
     /// A check of somebody else's answer (runs first) or work of our own.
     pub is_check: bool,
-}
-
-/// Why a machine has no answer for a task. Never held against the task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum NoVerdict {
-    /// The host ran out of memory.
-    #[error("the machine ran out of memory")]
-    HostMemory,
-    /// The guest's stack met the host's limit, which differs between processors.
-    #[error("the guest's call stack is deeper than the machine allows")]
-    StackOverflow,
-    /// Wall clock passed.
-    #[error("the task took longer than its timeout")]
-    Deadline,
-    /// The program or an input could not be had or was refused.
-    #[error("unusable program or input: {0}")]
-    Unusable(String),
-    /// The worker broke.
-    #[error("the worker failed: {0}")]
-    Worker(String),
-    /// The slice's price cap was reached before this task was done.
-    #[error("the price cap of its slice was reached first")]
-    FuelCap,
 }
 
 /// A channel as the ledger has it.

@@ -41,11 +41,11 @@ pub mod wire;
 mod work;
 
 pub use io::{
-    ChannelView, Event, FailReason, Identity, Input, JobView, NoVerdict, Output, Record, RunId, RunOrder, ShareTerms,
-    Submission, TaskState,
+    ChannelView, Event, FailReason, Identity, Input, JobView, Output, Record, RunId, RunOrder, ShareTerms, Submission,
+    TaskState,
 };
 pub use market::{History, ScoreCard};
 pub use node::Node;
 pub use settings::Settings;
 pub use views::{Explanation, MachineView, MoneyView, OfferExplanation};
-pub use wire::{Refusal, SliceDoneMsg, SliceMsg, WorkMsg};
+pub use wire::{NoVerdict, Refusal, SliceDoneMsg, SliceMsg, WorkMsg};

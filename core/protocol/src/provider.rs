@@ -16,10 +16,10 @@ use glean_types::{
     Voucher, merkle,
 };
 
-use crate::io::{ChannelView, Event, NoVerdict, Output, Record, RunId, RunOrder, ShareTerms};
+use crate::io::{ChannelView, Event, Output, Record, RunId, RunOrder, ShareTerms};
 use crate::settle::{BadVoucher, Earnings, fuel_for, price_of};
 use crate::step::Step;
-use crate::wire::{Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::input_hash;
 
 /// Slices of one channel that may wait or run.

@@ -18,8 +18,6 @@ use glean_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::io::NoVerdict;
-
 /// Slices may be given up before they are sent, so numbers may jump; but not so far that they run out.
 pub const SLICE_GAP_MAX: u64 = 1 << 20;
 
@@ -87,6 +85,29 @@ pub struct SliceDoneMsg {
     pub results: Vec<TaskResult>,
     /// Tasks (by index) for which this machine has no answer; they cost nothing.
     pub unanswered: Vec<(u32, NoVerdict)>,
+}
+
+/// Why a machine has no answer for a task. Never held against the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NoVerdict {
+    /// The host ran out of memory.
+    #[error("the machine ran out of memory")]
+    HostMemory,
+    /// The guest's stack met the host's limit, which differs between processors.
+    #[error("the guest's call stack is deeper than the machine allows")]
+    StackOverflow,
+    /// Wall clock passed.
+    #[error("the task took longer than its timeout")]
+    Deadline,
+    /// The program or an input could not be had or was refused.
+    #[error("unusable program or input: {0}")]
+    Unusable(String),
+    /// The worker broke.
+    #[error("the worker failed: {0}")]
+    Worker(String),
+    /// The slice's price cap was reached before this task was done.
+    #[error("the price cap of its slice was reached first")]
+    FuelCap,
 }
 
 /// Why a provider says no. An answer to a peer: it holds nothing private.

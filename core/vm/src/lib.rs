@@ -9,8 +9,10 @@
 
 mod cost;
 mod engine;
+mod limiter;
 mod nan;
 mod program;
+mod reject;
 mod run;
 mod wasi;
 
@@ -19,6 +21,7 @@ mod testing;
 
 pub use cost::{CLASS, class};
 pub use engine::{CompileError, Compiled, SetupError, Vm, VmConfig};
-pub use program::{ModuleLimits, Program, Reject, prepare};
-pub use run::{Execution, Invocation, Limits, NoVerdict};
-pub use wasi::{BadPath, Files};
+pub use program::{ModuleLimits, Program, prepare};
+pub use reject::Reject;
+pub use run::{Execution, Limits, NoVerdict};
+pub use wasi::{BadPath, Files, Invocation};

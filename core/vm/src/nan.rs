@@ -22,7 +22,7 @@
 use wasm_encoder::{Encode, Function, Ieee32, Ieee64, Instruction, ValType as EncType};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValType, WasmModuleResources};
 
-use crate::program::Reject;
+use crate::reject::{Reject, within};
 
 /// Part of the determinism class: a change of what this pass emits is a change of every program's id.
 pub(crate) const PASS_VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub(crate) fn rewrite<T: WasmModuleResources>(
     let params = validator.len_locals();
     let mut reader = body.get_binary_reader();
     validator.read_locals(&mut reader).map_err(Reject::invalid)?;
-    crate::program::within("locals of a function", validator.len_locals().into(), limits.locals_max.into())?;
+    within("locals of a function", validator.len_locals().into(), limits.locals_max.into())?;
     let mut scan = Scan::new(params, validator.len_locals(), globals);
     let mut reader = OperatorsReader::new(reader);
     let code_start = reader.original_position();
@@ -56,7 +56,7 @@ pub(crate) fn rewrite<T: WasmModuleResources>(
         let (op, at) = reader.read_with_offset().map_err(Reject::invalid)?;
         let arity = op.operator_arity(&*validator).unwrap_or((0, 0));
         validator.op(at, &op).map_err(Reject::invalid)?;
-        crate::program::within("nested blocks", validator.control_stack_height().into(), limits.nesting_max.into())?;
+        within("nested blocks", validator.control_stack_height().into(), limits.nesting_max.into())?;
         scan.step(&op, at, reader.original_position(), arity, validator.operand_stack_height() as usize);
     }
     reader.finish().map_err(Reject::invalid)?;

@@ -3,31 +3,13 @@
 //! What must stay true: an [`Execution`] depends on nothing but the program, the invocation and the limits. What depends on
 //! the machine (its memory, its stack, a fault in the engine) is a [`NoVerdict`], never an outcome.
 
-use std::sync::Arc;
-
 use glean_types::{Outcome, TrapKind};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{Store, Trap};
 
 use crate::engine::{Compiled, Vm, chain};
+use crate::limiter::{HostMemory, MemoryLimiter, TooSmall};
 use crate::program::TABLE_ELEMENTS_MAX;
-use crate::wasi::{Files, State, Stop, Wasi};
-
-/// What a program is given.
-#[derive(Debug, Clone, Default)]
-pub struct Invocation {
-    /// Arguments, the program's name first.
-    pub args: Vec<String>,
-    /// Environment, in this order.
-    pub env: Vec<(String, String)>,
-    /// Standard input.
-    pub stdin: Vec<u8>,
-    /// Input files, read-only.
-    pub files: Arc<Files>,
-    /// Where its random bytes come from.
-    pub seed: [u8; 32],
-    /// Unix nanoseconds at which its clock starts.
-    pub clock_ns: u64,
-}
+use crate::wasi::{Invocation, State, Stop, Wasi};
 
 /// What a program may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +59,7 @@ impl Vm {
         }
         let state = State {
             wasi: Wasi::new(task, limits.output_max),
-            limiter: MemoryLimiter { mem_max: limits.mem_max, was_refused: false },
+            limiter: MemoryLimiter::new(limits.mem_max, TABLE_ELEMENTS_MAX),
             memory: None,
         };
         let mut store = Store::try_new(&self.engine, state).map_err(|e| NoVerdict::Engine(chain(&e)))?;
@@ -86,7 +68,7 @@ impl Vm {
         let end = start(&mut store, program);
         let left = store.get_fuel().map_err(|e| NoVerdict::Engine(chain(&e)))?;
         let is_counted = is_counted(&end);
-        let outcome = outcome(end, store.data().limiter.was_refused)?;
+        let outcome = outcome(end, store.data().limiter.was_refused())?;
         let fuel = if is_counted { limits.fuel_max - left } else { limits.fuel_max };
         let written = store.into_data().wasi.fs.finish();
         Ok(Execution { outcome, fuel, stdout: written.stdout, stderr: written.stderr, files: written.files })
@@ -157,46 +139,5 @@ fn kind(trap: Trap) -> TrapKind {
 }
 
 /// The host did not have memory that the task may use.
-#[derive(Debug, thiserror::Error)]
-#[error("the host is out of memory")]
-struct HostMemory;
-
-/// The memory that the program declares is more than the task may use.
-#[derive(Debug, thiserror::Error)]
-#[error("the program's initial memory is over the limit")]
-struct TooSmall;
-
-/// Says no only where the task's own limits do.
-pub(crate) struct MemoryLimiter {
-    mem_max: u64,
-    was_refused: bool,
-}
-
-impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        if desired as u64 <= self.mem_max {
-            return Ok(true);
-        }
-        self.was_refused = true;
-        // From nothing: the memory is being made (or a guest began with none), and without it nothing can go on.
-        if current == 0 { Err(wasmtime::Error::new(TooSmall)) } else { Ok(false) }
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        Err(wasmtime::Error::new(HostMemory))
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired as u64 <= TABLE_ELEMENTS_MAX && maximum.is_none_or(|maximum| desired <= maximum))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        Err(wasmtime::Error::new(HostMemory))
-    }
-}
-
 #[cfg(test)]
 mod tests;

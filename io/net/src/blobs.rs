@@ -29,9 +29,9 @@ use iroh_blobs::{BlobFormat, HashAndFormat};
 use tokio::time::timeout;
 
 use crate::address::PeerAddr;
-use crate::errors::DialError;
+use crate::errors::{BlobError, Cause, DialError};
 use crate::limits::NetLimits;
-use crate::net::{Alpn, Pool};
+use crate::pool::{Alpn, Pool};
 use crate::stats::Counters;
 
 /// How long deleted content still takes up space, at most.
@@ -57,48 +57,6 @@ pub struct Progress {
     /// Bytes in all.
     pub size: u64,
 }
-
-/// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum BlobError {
-    /// The folder cannot be used.
-    #[error("cannot use {path} as a store of content; hint: is another node running on the same folder?")]
-    Open {
-        /// The folder.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: Cause,
-    },
-    /// The content is not here, or only a part of it.
-    #[error("content {0} is not here")]
-    Missing(Hash),
-    /// The content is over the caller's limit.
-    #[error("content {hash} has {size} bytes, over the limit of {size_max}")]
-    TooLarge {
-        /// The content.
-        hash: Hash,
-        /// Its size.
-        size: u64,
-        /// The caller's limit.
-        size_max: u64,
-    },
-    /// A file cannot be read or written.
-    #[error("cannot copy {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: Cause,
-    },
-    /// The store failed: a full or broken disk, or it is closed.
-    #[error("the store of content failed")]
-    Store(#[source] Cause),
-}
-
-/// An error of the engine below.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why content was not fetched.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,12 @@
 //! What can go wrong between two nodes, one type per thing that was tried.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use glean_types::NodeId;
+use glean_types::{Hash, NodeId};
 use iroh::endpoint::{ConnectError, ConnectionError, ReadError, WriteError};
 
 use crate::address::ParsePeerError;
-use crate::blobs::BlobError;
 use crate::wire::{Refusal, close_reason, stream_reason};
 
 /// Why the network did not start.
@@ -223,3 +223,45 @@ impl From<Broken> for RequestError {
         }
     }
 }
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The folder cannot be used.
+    #[error("cannot use {path} as a store of content; hint: is another node running on the same folder?")]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Cause,
+    },
+    /// The content is not here, or only a part of it.
+    #[error("content {0} is not here")]
+    Missing(Hash),
+    /// The content is over the caller's limit.
+    #[error("content {hash} has {size} bytes, over the limit of {size_max}")]
+    TooLarge {
+        /// The content.
+        hash: Hash,
+        /// Its size.
+        size: u64,
+        /// The caller's limit.
+        size_max: u64,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot copy {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Cause,
+    },
+    /// The store failed: a full or broken disk, or it is closed.
+    #[error("the store of content failed")]
+    Store(#[source] Cause),
+}
+
+/// An error of the engine below.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -18,7 +18,8 @@ use crate::address::PeerAddr;
 use crate::bucket::{Buckets, Rate};
 use crate::errors::RequestError;
 use crate::index::{Brought, NotKept, Notice, Query, Shelf, ShelfLimits};
-use crate::net::{Alpn, Net, ReplySender};
+use crate::net::{Net, ReplySender};
+use crate::pool::Alpn;
 
 const ASK_BYTES_MAX: usize = 16 << 10;
 const ANSWER_BYTES_MAX: usize = 512 << 10;

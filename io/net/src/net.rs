@@ -1,11 +1,10 @@
 //! The endpoint: one key, one set of sockets, connections by protocol and peer.
 //!
-//! Outgoing connections are kept and shared, one per peer and protocol (`pool`). Incoming ones pass the
+//! Outgoing connections are kept and shared, one per peer and protocol ([`crate::pool`]). Incoming ones pass the
 //! gate (room, admission), then their streams are read under the limits (`incoming`) and handed out by
 //! [`Net::accept`].
 
 mod incoming;
-mod pool;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,12 +22,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use self::incoming::{Incoming, ReplySender};
-pub(crate) use self::pool::{Doubt, Pool, datagrams_from};
 use crate::address::{AddressBook, ParsePeerError, PeerAddr, parse_relay};
 use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
 use crate::gate::Gate;
 use crate::limits::NetLimits;
+use crate::pool::{Alpn, Doubt, Pool, datagrams_from};
 use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
@@ -37,38 +36,6 @@ use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Peers whose addresses are remembered.
 const ADDRESS_BOOK_PEERS: usize = 65_536;
-
-/// The protocols a node speaks. Each has its own connections, so that a flood on one cannot hold up
-/// another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Alpn {
-    /// Long sessions between requester and provider.
-    Work,
-    /// Offers: published to and queried from index nodes.
-    Index,
-    /// One question, one answer: the ledger, status.
-    Rpc,
-    /// Content by its hash.
-    Blobs,
-}
-
-impl Alpn {
-    const ALL: [Alpn; 4] = [Alpn::Work, Alpn::Index, Alpn::Rpc, Alpn::Blobs];
-
-    /// The name that is agreed in the handshake.
-    pub fn name(self) -> &'static [u8] {
-        match self {
-            Alpn::Work => b"glean/work/1",
-            Alpn::Index => b"glean/index/1",
-            Alpn::Rpc => b"glean/rpc/1",
-            Alpn::Blobs => iroh_blobs::ALPN,
-        }
-    }
-
-    fn of(name: &[u8]) -> Option<Alpn> {
-        Self::ALL.into_iter().find(|alpn| alpn.name() == name)
-    }
-}
 
 /// Whether a peer may speak a protocol with this node. A private network admits its members only.
 pub type Admit = Arc<dyn Fn(NodeId, Alpn) -> bool + Send + Sync>;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::errors::{Broken, SessionError};
 use crate::gate::Slot;
 use crate::limits::NetLimits;
-use crate::net::Doubt;
+use crate::pool::Doubt;
 use crate::stats::Counters;
 use crate::wire::Refusal;
 

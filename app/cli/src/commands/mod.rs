@@ -1,25 +1,22 @@
 //! One file per family of commands. Each reads its arguments, calls the node, and prints.
 
-mod doctor;
-mod jobs;
-mod network;
-mod receipt;
-mod run;
-mod share;
-mod wallet;
+pub mod doctor;
+pub mod jobs;
+pub mod network;
+pub mod receipt;
+pub mod run;
+pub mod share;
+pub mod wallet;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::CommandFactory;
 
 pub use self::network::{join_blocking, stop_node};
 pub use self::receipt::{read_bundle, say_report, write_bundle};
 pub use self::run::{Sink, deliver, request_id, watch};
-use crate::args::{Cli, Cmd};
 use crate::client::Client;
-use crate::demo::demo;
 use crate::fail::Fail;
 use crate::ui::Ui;
 
@@ -35,34 +32,6 @@ impl Context {
     /// The node of this home, started if need be.
     pub async fn node(&self) -> Result<Client> {
         Client::ensure(&self.home, &self.ui).await
-    }
-}
-
-/// Runs a command; the answer is the process's exit code.
-pub fn run(context: &Context, command: Cmd) -> Result<u8> {
-    match command {
-        Cmd::Demo(args) => wait(demo(context, args)),
-        Cmd::Run(args) => wait(run::run(context, args)),
-        Cmd::Quote(args) => wait(run::quote(context, args)),
-        Cmd::Jobs(args) => wait(jobs::jobs(context, args)),
-        Cmd::Logs(args) => wait(jobs::logs(context, args)),
-        Cmd::Cancel(args) => wait(jobs::cancel(context, args)),
-        Cmd::Rerun(args) => wait(jobs::rerun(context, args)),
-        Cmd::Explain(args) => wait(jobs::explain(context, args)),
-        Cmd::Receipt(args) => wait(receipt::receipt(context, args)),
-        Cmd::Share(args) => wait(share::share(context, args)),
-        Cmd::Machines => wait(network::machines(context)),
-        Cmd::Network(args) => wait(network::network(context, args)),
-        Cmd::Join(args) => wait(network::join(context, args)),
-        Cmd::Node(args) => network::node(context, args),
-        Cmd::Status => wait(network::status(context)),
-        Cmd::Doctor => wait(doctor::doctor(context)),
-        Cmd::Faucet => wait(wallet::faucet(context)),
-        Cmd::Wallet(args) => wait(wallet::wallet(context, args)),
-        Cmd::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "glean", &mut std::io::stdout());
-            Ok(0)
-        }
     }
 }
 

@@ -11,12 +11,12 @@ use glean_types::params::RECEIPT_LIFE_MS;
 use glean_types::{Amount, B256, NodeId, Paper, TaskResult, merkle};
 
 use super::Requester;
-use crate::io::{Event, NoVerdict, Record, TaskState};
+use crate::io::{Event, Record, TaskState};
 use crate::market::Ix;
 use crate::settle::price_of;
 use crate::step::Step;
 use crate::verify::Place;
-use crate::wire::{Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::{Answered, Item, PaidSlice, Role, Slice, Stage, TRIES_MAX};
 
 /// Answers that take less than this say nothing about a machine's speed.

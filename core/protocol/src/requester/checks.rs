@@ -9,11 +9,12 @@ use glean_types::{Amount, B256, Paper, TaskResult, Verdict};
 
 use super::answer::accept;
 use super::{Requester, give};
-use crate::io::{Event, FailReason, NoVerdict, Output, Record, RunId, RunOrder, TaskState};
+use crate::io::{Event, FailReason, Output, Record, RunId, RunOrder, TaskState};
 use crate::market::Ix;
 use crate::settle::SharedReceipt;
 use crate::step::Step;
 use crate::verify::{Answer, CREDIT_MAX, Check, Finding, Place};
+use crate::wire::NoVerdict;
 use crate::work::{Item, Role};
 
 /// Tasks of one order to our own worker,

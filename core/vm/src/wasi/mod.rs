@@ -18,10 +18,12 @@ mod calls;
 mod fs;
 mod memory;
 
+use std::sync::Arc;
+
 use wasmparser::{FuncType, ValType};
 use wasmtime::{Caller, Extern, Linker, Memory};
 
-use crate::run::{Invocation, MemoryLimiter};
+use crate::limiter::MemoryLimiter;
 pub(crate) use abi::{Errno, Fault, Stop};
 pub(crate) use fs::Fs;
 pub use fs::{BadPath, Files};
@@ -138,6 +140,23 @@ offer! {
     sock_recv(fd: u32, iovs: u32, count: u32, flags: u32, out: u32, out_flags: u32);
     sock_send(fd: u32, iovs: u32, count: u32, flags: u32, out: u32);
     sock_shutdown(fd: u32, how: u32);
+}
+
+/// What a program is given.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment, in this order.
+    pub env: Vec<(String, String)>,
+    /// Standard input.
+    pub stdin: Vec<u8>,
+    /// Input files, read-only.
+    pub files: Arc<Files>,
+    /// Where its random bytes come from.
+    pub seed: [u8; 32],
+    /// Unix nanoseconds at which its clock starts.
+    pub clock_ns: u64,
 }
 
 /// Everything a program's calls can reach.

@@ -12,12 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Admit, Alpn};
+use super::Admit;
 use crate::blobs::Blobs;
 use crate::bucket::{Buckets, Rate};
 use crate::errors::{Broken, RequestError};
 use crate::gate::{Gate, Slot};
 use crate::limits::NetLimits;
+use crate::pool::Alpn;
 use crate::session::{Session, Shared, time_for};
 use crate::stats::Counters;
 use crate::wire::{REASON_BYTES_MAX, REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION};

@@ -18,7 +18,6 @@ use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, WeakConnect
 use iroh::{Endpoint, EndpointAddr};
 use tokio::time::timeout;
 
-use super::Alpn;
 use crate::address::AddressBook;
 use crate::errors::DialError;
 use crate::limits::NetLimits;
@@ -29,6 +28,38 @@ use crate::wire::Refusal;
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// How long the first attempt of a dial may take: enough for a handshake across the world.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// The protocols a node speaks. Each has its own connections, so that a flood on one cannot hold up
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Alpn {
+    /// Long sessions between requester and provider.
+    Work,
+    /// Offers: published to and queried from index nodes.
+    Index,
+    /// One question, one answer: the ledger, status.
+    Rpc,
+    /// Content by its hash.
+    Blobs,
+}
+
+impl Alpn {
+    pub(crate) const ALL: [Alpn; 4] = [Alpn::Work, Alpn::Index, Alpn::Rpc, Alpn::Blobs];
+
+    /// The name that is agreed in the handshake.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Alpn::Work => b"glean/work/1",
+            Alpn::Index => b"glean/index/1",
+            Alpn::Rpc => b"glean/rpc/1",
+            Alpn::Blobs => iroh_blobs::ALPN,
+        }
+    }
+
+    pub(crate) fn of(name: &[u8]) -> Option<Alpn> {
+        Self::ALL.into_iter().find(|alpn| alpn.name() == name)
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
