@@ -3,6 +3,8 @@
 //! A target is `fn(&[u8])`: any fuzzer can drive it. `cargo test` runs each over mutations of its seeds; set
 //! `GLEAN_FUZZ_RUNS` for more. `app/cli/tests/tidy.rs` fails when a file that decodes is named by no target here.
 
+use std::sync::LazyLock;
+
 use glean_net::{IndexConfig, IndexNode, PeerAddr, validate_offers};
 use glean_protocol::WorkMsg;
 use glean_types::{
@@ -21,6 +23,12 @@ pub struct Target {
 
 /// Largest input of the message targets.
 const LIMIT: usize = 1 << 20;
+/// What the server itself promises, and its envelope.
+const RPC_ANSWER_BYTES_MAX: usize = 26 << 20;
+/// The smallest network: nobody has anything.
+const GENESIS: &[u8] = br#"{"chain_id":1,"timestamp":1,"gas_limit":30000000,"base_fee_per_gas":1000000000,
+    "owner":"0x0000000000000000000000000000000000000001","fee_recipient":"0x0000000000000000000000000000000000000001",
+    "fee_bps":500,"grace_s":60,"gln":{},"dollars":{},"minters":{},"faucet":null}"#;
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
@@ -29,24 +37,41 @@ pub const TARGETS: &[Target] = &[
         covers: &["core/types/src/codec.rs", "core/types/src/papers.rs", "core/types/src/ids.rs"],
         run: papers,
     },
-    Target {
-        name: "text",
-        covers: &["core/types/src/amount.rs", "io/net/src/text.rs", "io/node/src/network.rs"],
-        run: text,
-    },
+    Target { name: "text", covers: &["core/types/src/amount.rs", "io/net/src/text.rs"], run: text },
     Target { name: "work_message", covers: &["core/protocol/src/wire.rs"], run: work_message },
+    Target { name: "stored", covers: &["io/node/src/offers.rs", "io/node/src/runner.rs"], run: stored },
     Target {
-        name: "stored",
-        // These read our own types back through the same codec.
-        covers: &[
-            "io/node/src/journal/mod.rs",
-            "io/node/src/offers.rs",
-            "io/node/src/runner.rs",
-            "io/node/src/worker/wire.rs",
-            "io/node/src/worker/mod.rs",
-        ],
-        run: stored,
+        name: "worker_frame",
+        covers: &["io/node/src/worker/wire.rs", "io/node/src/worker/mod.rs"],
+        run: |bytes| _ = glean_node::decoders::worker_frame(bytes),
     },
+    Target {
+        name: "journal_frame",
+        covers: &["io/node/src/journal/mod.rs"],
+        run: |bytes| _ = glean_node::decoders::journal_frame(bytes),
+    },
+    Target {
+        name: "keystore",
+        covers: &["io/node/src/wallet.rs"],
+        run: |bytes| _ = glean_node::decoders::keystore(bytes),
+    },
+    Target {
+        name: "join_line",
+        covers: &["io/node/src/network.rs"],
+        run: |bytes| _ = glean_node::decoders::join_line(bytes),
+    },
+    Target {
+        name: "ledger_reply",
+        covers: &["io/node/src/ledger.rs"],
+        run: |bytes| _ = glean_node::decoders::ledger_reply(bytes),
+    },
+    Target {
+        name: "transaction",
+        covers: &["io/chain/src/pool.rs"],
+        run: |bytes| _ = glean_chain::decoders::transaction(bytes),
+    },
+    Target { name: "block", covers: &["io/chain/src/block.rs"], run: |bytes| _ = glean_chain::decoders::block(bytes) },
+    Target { name: "rpc", covers: &["io/chain/src/rpc/mod.rs"], run: rpc },
     Target { name: "program", covers: &["core/vm/src/program.rs"], run: program },
     Target {
         name: "channel_view",
@@ -54,19 +79,7 @@ pub const TARGETS: &[Target] = &[
         run: channel_view,
     },
     Target { name: "index", covers: &["io/net/src/index_node.rs", "io/net/src/address.rs"], run: index },
-    Target {
-        name: "json",
-        covers: &[
-            "io/node/src/home.rs",
-            "io/node/src/ledger.rs",
-            "io/node/src/wallet.rs",
-            "io/chain/src/rpc/mod.rs",
-            // Transactions and blocks: alloy's decoders, also under property tests of their own.
-            "io/chain/src/pool.rs",
-            "io/chain/src/block.rs",
-        ],
-        run: json,
-    },
+    Target { name: "json", covers: &["io/node/src/home.rs"], run: json },
 ];
 
 fn papers(bytes: &[u8]) {
@@ -125,6 +138,26 @@ fn index(bytes: &[u8]) {
     let _ = PeerAddr::from_bytes(bytes);
 }
 
+/// A body for the JSON-RPC of a real ledger with one block.
+fn rpc(bytes: &[u8]) {
+    static LEDGER: LazyLock<(tokio::runtime::Runtime, glean_chain::Chain, tempfile::TempDir)> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("the system has threads");
+        let folder = tempfile::tempdir().expect("the system has a temporary folder");
+        let genesis: glean_ledger::Genesis = serde_json::from_slice(GENESIS).expect("pinned by a test");
+        let dir = folder.path().join("ledger");
+        let config = glean_chain::ChainConfig { dir, genesis, validator_key: None, faucet_key: None };
+        let chain = {
+            let _inside = runtime.enter();
+            glean_chain::Chain::open(config).expect("a ledger opens in a fresh folder")
+        };
+        (runtime, chain, folder)
+    });
+    let (runtime, chain, _) = &*LEDGER;
+    let answer = runtime.block_on(chain.rpc().handle(bytes.to_vec().into()));
+    assert!(answer.len() <= RPC_ANSWER_BYTES_MAX, "an answer of {} bytes", answer.len());
+}
+
 fn json(bytes: &[u8]) {
     let _ = serde_json::from_slice::<glean_ledger::Genesis>(bytes);
     let _ = serde_json::from_slice::<Signed<Receipt>>(bytes);
@@ -156,7 +189,11 @@ pub fn mutate(seed: &[u8], number: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// Nothing that anybody sends may take so long.
+    const HANG: Duration = Duration::from_secs(1);
 
     fn seeds() -> Vec<Vec<u8>> {
         let channel = glean_types::ChannelId([7; 32]);
@@ -173,21 +210,46 @@ mod tests {
             glean_net::text::encode("glean", b"some bytes").into_bytes(),
             b"12.000000000000000001".to_vec(),
             vec![0; 320],
+            GENESIS.to_vec(),
+            br#"[{"jsonrpc":"2.0","id":1,"method":"eth_getBlockByNumber","params":["latest",true]},
+                {"jsonrpc":"2.0","id":2,"method":"eth_call","params":[{"to":"0x0000000000000000000000000000000000000001"},"0x0"]}]"#.to_vec(),
         ]
+        .into_iter()
+        .chain(glean_node::decoders::examples())
+        .chain(glean_chain::decoders::examples())
+        .collect()
     }
 
     #[test]
     fn no_decoder_panics_or_hangs() {
-        let runs: u64 = std::env::var("GLEAN_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
+        let runs: u64 = std::env::var("GLEAN_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
         let seeds = seeds();
-        for target in TARGETS {
-            let start = Instant::now();
-            for number in 0..runs {
-                let seed = &seeds[(number % seeds.len() as u64) as usize];
-                (target.run)(&mutate(seed, number));
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let start = Instant::now();
+                let mut slowest = Duration::ZERO;
+                for number in 0..runs {
+                    let bytes = mutate(&seeds[(number % seeds.len() as u64) as usize], number);
+                    let start = Instant::now();
+                    (target.run)(&bytes);
+                    slowest = slowest.max(start.elapsed());
+                }
+                let each_us = start.elapsed().as_micros() / u128::from(runs.max(1));
+                println!("{}: {runs} mutations, {each_us} us each, slowest {slowest:?}", target.name);
+                assert!(slowest < HANG, "{} took {slowest:?} for one input", target.name);
             }
-            println!("{}: {runs} mutations, {} ms", target.name, start.elapsed().as_millis());
-        }
+        };
+        let all = std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(work);
+            }
+            TARGETS.len() as u64 * runs
+        });
+        println!(
+            r#"BAR {{"bar":"decoders","what":"mutated inputs for every decoder of foreign or stored bytes ({} targets): panics, or more than a second for one","runs":{all},"failures":0,"control":"a decoder that no target names fails the tidy test; every target reads its example","note":"{runs} for each"}}"#,
+            TARGETS.len()
+        );
     }
 
     #[test]
@@ -197,5 +259,12 @@ mod tests {
         assert!(decode::<Signed<Voucher>>(&seeds[1], LIMIT).unwrap().signer(&domain).is_ok());
         assert!(WorkMsg::from_frame(&seeds[2]).is_ok());
         assert!(glean_vm::prepare(&seeds[4], &glean_vm::ModuleLimits::default()).is_ok());
+        use glean_node::decoders as node;
+        let examples = node::examples();
+        let readers = [node::worker_frame, node::journal_frame, node::keystore, node::join_line, node::ledger_reply];
+        assert!(readers.iter().zip(&examples).all(|(read, example)| read(example)));
+        use glean_chain::decoders as chain;
+        let examples = chain::examples();
+        assert!([chain::transaction, chain::block].iter().zip(&examples).all(|(read, example)| read(example)));
     }
 }

@@ -27,6 +27,7 @@ pub struct Invariants {
     caught: BTreeSet<(NodeId, NodeId)>,
     wrong: BTreeSet<(ChannelId, u64)>,
     over: BTreeMap<(JobId, u32), NodeId>,
+    written_off: u32,
 }
 
 impl Invariants {
@@ -41,7 +42,13 @@ impl Invariants {
             caught: BTreeSet::new(),
             wrong: BTreeSet::new(),
             over: BTreeMap::new(),
+            written_off: 0,
         }
+    }
+
+    /// Delivered slices that were never paid and are not waited for any longer.
+    pub fn written_off(&self) -> u32 {
+        self.written_off
     }
 
     /// Looks at what a node decided in one step.
@@ -97,6 +104,11 @@ impl Invariants {
                 assert!(before <= sold.earned, "2: a second slice is delivered while one is unpaid");
                 let again = sold.delivered.insert(receipt.paper.slice, receipt.paper.price);
                 assert!(again.is_none_or(|price| price == receipt.paper.price), "6: one slice, two prices");
+            }
+            Record::WrittenOff { channel, slice } => {
+                let sold = self.sold.entry(*channel).or_default();
+                sold.delivered.remove(slice);
+                self.written_off += 1;
             }
             Record::Earned(voucher) => {
                 let sold = self.sold.entry(voucher.paper.channel).or_default();

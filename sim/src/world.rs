@@ -111,6 +111,8 @@ pub struct World {
     events: Vec<(HostIx, Event)>,
     trace: blake3::Hasher,
     steps: u64,
+    /// Burnt by all runs of all machines.
+    fuel_run: u64,
     /// Burnt for tasks that were stopped at a price cap.
     unpaid_fuel: u64,
     /// Tasks whose answers the requester has accepted.
@@ -152,6 +154,7 @@ impl World {
             events: Vec::new(),
             trace: blake3::Hasher::new(),
             steps: 0,
+            fuel_run: 0,
             unpaid_fuel: 0,
             accepted: Arc::default(),
         };
@@ -472,6 +475,32 @@ impl World {
         self.steps
     }
 
+    /// Delivered slices, of all machines, that were never paid.
+    pub fn written_off(&self) -> u32 {
+        self.invariants.written_off()
+    }
+
+    /// Crashes so far.
+    pub fn crashes(&self) -> u32 {
+        self.hosts.iter().map(|host| host.life).sum()
+    }
+
+    /// Fuel burnt by all runs of all machines, whatever became of them.
+    pub fn fuel_run(&self) -> u64 {
+        self.fuel_run
+    }
+
+    /// Fuel of the answers that stand.
+    pub fn fuel_accepted(&self) -> u64 {
+        let accepted = |record: &Record| if let Record::Accepted { result, .. } = record { result.fuel } else { 0 };
+        self.hosts[0].journal.iter().map(accepted).sum()
+    }
+
+    /// Fuel that all machines together burn in a millisecond when none is idle.
+    pub fn speed(&self) -> u64 {
+        self.hosts[1..].iter().map(|host| host.mfuel_per_s * host.slots_us.len() as u64 * 1_000).sum()
+    }
+
     /// Fuel burnt for tasks that were stopped at a price cap.
     pub fn unpaid_fuel(&self) -> u64 {
         self.unpaid_fuel
@@ -706,6 +735,7 @@ impl World {
                 self.unpaid_fuel += fuel;
                 Err(NoVerdict::FuelCap)
             };
+            self.fuel_run += fuel;
             let run_us = fuel / host.mfuel_per_s.max(1);
             // The slot that is free first.
             let slot = host.slots_us.iter_mut().min().expect("every host has slots");

@@ -1,17 +1,22 @@
-//! `cargo xtask bench`: the figures we claim, ours and the peers' in one run on one machine.
+//! `cargo xtask bench`: the figures we claim, ours and the peers' in one run on one machine. `cargo xtask bars`: the promises,
+//! and what was run to break them.
 
+mod bars;
 mod bench;
+mod cargo;
 mod figure;
 mod machine;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|idle|build ...]   (all but `build` when none is named)";
+const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|idle|build ...]   (all but `build` when none is named)
+       cargo xtask bars";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, wanted)) if word == "bench" => bench::bench(wanted),
+        Some((word, [])) if word == "bars" => bars::bars(),
         _ => bail!(USAGE),
     }
 }

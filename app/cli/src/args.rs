@@ -61,6 +61,7 @@ pub enum Cmd {
     Doctor,
     Faucet,
     Wallet(WalletArgs),
+    Debug(DebugArgs),
     Completions(CompletionsArgs),
 }
 
@@ -341,6 +342,23 @@ pub enum WalletCmd {
         /// File with the new password; without it, it is asked for
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+    },
+}
+
+/// `glean debug`.
+#[derive(Debug, Clone, Args)]
+pub struct DebugArgs {
+    #[command(subcommand)]
+    pub what: DebugCmd,
+}
+
+/// `glean debug ...`: `cmd-debug-NAME` in the message files.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DebugCmd {
+    Journal {
+        /// Every record in full
+        #[arg(long)]
+        full: bool,
     },
 }
 

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use common::{LEDGER, Network, REQUESTER, code, guest, talk};
@@ -16,7 +17,7 @@ fn one_task_behaves_like_a_program_run_here() {
 
     let mut echo = network.command(REQUESTER, &["run", &guest("echo")]);
     let mut child = echo.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"sheaf\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"sheaf\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), output.stdout.as_slice()), (0, b"sheaf\n".as_slice()), "{}", talk(&output));
 
@@ -159,6 +160,32 @@ fn a_node_comes_back_with_everything_it_knew() {
     let output = network.ran(REQUESTER, &["run", &guest("exit"), "--", "3"]);
     assert_eq!(code(&output), 3, "and goes on: {}", talk(&output));
     assert!(!talk(&output).contains("expired"), "the market remembers who lends: {}", talk(&output));
+}
+
+#[test]
+fn a_watcher_reads_counts_without_a_token_and_the_journal_can_be_looked_at() {
+    let network = Network::start();
+    network.ok(REQUESTER, &["run", &guest("noop"), "--array", "1-30"]);
+    let api: Value =
+        serde_json::from_slice(&std::fs::read(network.home(REQUESTER).join("run/api.json")).unwrap()).unwrap();
+    let host = api["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let get = |path: &str, said_host: &str| {
+        let mut stream = std::net::TcpStream::connect(&host).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {said_host}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(get("/healthz", &host).ends_with("ok\n"));
+    let metrics = get("/metrics", &host);
+    assert!(metrics.contains("\nglean_machines 1\n") && metrics.contains("\nglean_jobs_running 0\n"), "{metrics}");
+    assert!(get("/metrics", "evil.test").contains("bad_host"), "a rebound name reads nothing");
+    assert!(get("/v1/status", &host).contains("bad_token"), "everything else needs the token");
+
+    let frames = network.ok(REQUESTER, &["debug", "journal", "--json"]);
+    let frames: Vec<Value> = frames.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let accepted = frames.iter().flat_map(|frame| frame["records"].as_array().unwrap());
+    assert_eq!(accepted.filter(|record| record.as_str().unwrap().starts_with("Accepted")).count(), 30);
 }
 
 #[test]

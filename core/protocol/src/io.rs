@@ -336,6 +336,13 @@ pub enum Record {
     Earned(Signed<Voucher>),
     /// We delivered a slice under this receipt (provider).
     Delivered(Signed<Receipt>),
+    /// We do not wait any longer to be paid for a delivered slice (provider).
+    WrittenOff {
+        /// The channel.
+        channel: ChannelId,
+        /// Its number there.
+        slice: u64,
+    },
     /// A machine was caught: the evidence.
     Caught {
         /// Which machine.

@@ -30,6 +30,8 @@ const LOOKUPS_MAX: usize = 1_024;
 const CHANNELS_PER_NODE: usize = 8;
 /// Slices in a row for which nothing could be billed because of their price cap.
 const CAPPED_MAX: u32 = 24;
+/// Delivered slices of one channel that are given up unpaid.
+const WRITTEN_OFF_MAX: u32 = 3;
 /// A claim or a look-up that was not answered is repeated after this.
 const RETRY_MS: u64 = 60_000;
 /// How often the ledger is asked again for channels with unclaimed money: has the payer asked to close?
@@ -88,6 +90,9 @@ struct Channel {
     capped: u32,
     /// A slice that was delivered before a restart and is not paid: its answers are gone, its price is due.
     owed: Option<u64>,
+    /// The delivered slice that the requester has said it does not want, and how many were given up so far.
+    unwanted: Option<u64>,
+    written_off: u32,
     active_ms: u64,
 }
 
@@ -438,10 +443,30 @@ impl Provider {
 
     pub fn on_drop(&mut self, step: &mut Step, from: NodeId, id: ChannelId, number: u64) {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.requester == from) else { return };
-        let Some(at) = channel.slices.iter().position(|slice| slice.number == number) else { return };
+        let Some(at) = channel.slices.iter().position(|slice| slice.number == number) else {
+            // Delivered before we were restarted: its answers are gone, and nobody will send it again.
+            if channel.owed.take_if(|owed| *owed == number).is_some() {
+                channel.money.write_off();
+                step.record(Record::WrittenOff { channel: id, slice: number });
+                deliver(step, id, channel);
+                self.start_runs(step);
+            }
+            return;
+        };
         if let Stage::Delivered(done) = &channel.slices[at].stage {
-            // Delivered work is paid, wanted or not.
-            step.send(from, WorkMsg::Done(done.clone()));
+            // Delivered work is paid, wanted or not. One who says twice that it will not, or cannot, is believed a few times:
+            // else neither would ever work with the other again.
+            let is_insistent = channel.unwanted.replace(number) == Some(number);
+            if !is_insistent || channel.written_off >= WRITTEN_OFF_MAX {
+                step.send(from, WorkMsg::Done(done.clone()));
+                return;
+            }
+            channel.written_off += 1;
+            channel.slices.remove(at);
+            channel.money.write_off();
+            step.record(Record::WrittenOff { channel: id, slice: number });
+            deliver(step, id, channel);
+            self.start_runs(step);
             return;
         }
         if let Some(Slice { stage: Stage::Running(run), .. }) = channel.slices.remove(at) {
@@ -588,6 +613,15 @@ impl Provider {
                     channel.money.delivered = channel.money.promised().saturating_add(receipt.paper.price);
                 }
             }
+            Record::WrittenOff { channel, slice } => {
+                if let Some(channel) = self.channels.get_mut(channel)
+                    && channel.owed.take_if(|owed| owed == slice).is_some()
+                {
+                    channel.money.write_off();
+                    channel.next_slice = channel.next_slice.max(slice + 1);
+                    channel.written_off += 1;
+                }
+            }
             Record::OfferSeq(seq) => self.offer_seq = self.offer_seq.max(*seq),
             Record::Closed(id) => {
                 self.channels.remove(id);
@@ -628,6 +662,8 @@ impl Channel {
             early_slices: Vec::new(),
             capped: 0,
             owed: None,
+            unwanted: None,
+            written_off: 0,
             active_ms: now_ms,
         }
     }

@@ -155,6 +155,11 @@ impl Earnings {
         self.promised() >= self.delivered
     }
 
+    /// Gives up what was delivered and not paid.
+    pub fn write_off(&mut self) {
+        self.delivered = self.promised();
+    }
+
     pub fn unclaimed(&self) -> Amount {
         self.promised().saturating_sub(self.settled)
     }

@@ -18,6 +18,7 @@
 //! - after every block the sum of balances equals what the block minted and burned, or the node stops.
 
 mod block;
+pub mod decoders;
 mod engine;
 mod keeper;
 mod pool;

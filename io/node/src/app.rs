@@ -25,7 +25,7 @@ use crate::import::{self, ImportError, Signer};
 use crate::journal::{JournalError, Reader};
 use crate::ledger::Ledger;
 use crate::network::{JoinLine, Network};
-use crate::runner::Runner;
+use crate::runner::{Measured, Runner};
 use crate::settings::{Machine, Settings, Share};
 
 /// Largest output that the API hands out in one piece.
@@ -74,6 +74,20 @@ pub struct App {
     submitting: Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<()>>>>,
     settings: Mutex<Settings>,
     stopping: watch::Sender<bool>,
+}
+
+/// See [`App::counts`].
+pub struct Counts {
+    /// Jobs that are not over.
+    pub jobs_running: u64,
+    /// Machines offering work.
+    pub machines: u64,
+    /// The workers' own counts.
+    pub work: Measured,
+    /// Groups of records on the disk.
+    pub journal_frames: u64,
+    /// The network's counters by name.
+    pub net: Vec<(String, u64)>,
 }
 
 /// What an [`App`] is made of.
@@ -509,6 +523,25 @@ impl App {
             join_line: line.to_string(),
             rpc_url: self.rpc_url.clone(),
         }
+    }
+
+    /// Counts for metrics, from the loop itself: if it hangs, there are none.
+    pub async fn counts(&self) -> Result<Counts, Failure> {
+        let read = |node: &glean_protocol::Node| {
+            let running = node.jobs().iter().filter(|job| !job.ended).count();
+            let offering = node.machines().iter().filter(|machine| machine.price_per_gfuel.is_some()).count();
+            (running as u64, offering as u64)
+        };
+        let (jobs_running, machines) = self.ask(read).await?;
+        let net = serde_json::to_value(self.net.stats()).unwrap_or_default();
+        let net = net.as_object().into_iter().flatten();
+        Ok(Counts {
+            jobs_running,
+            machines,
+            work: self.runner.measured(),
+            journal_frames: self.journal.frames() as u64,
+            net: net.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect(),
+        })
     }
 
     async fn ask<T: Send + 'static>(

@@ -309,6 +309,11 @@ async fn ask<T: DeserializeOwned>(source: &Source, method: &str, params: Value) 
     serde_json::from_value(reply.result.unwrap_or(Value::Null)).map_err(|e| garbage(e.to_string()))
 }
 
+/// Whether some bytes are an answer of a ledger node.
+pub(crate) fn is_reply(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Reply>(bytes).is_ok()
+}
+
 fn amount(units: U256) -> Amount {
     u128::try_from(units).ok().and_then(Amount::from_units).unwrap_or(Amount::MAX)
 }

@@ -239,7 +239,18 @@ fn parse(path: &Path, json: &[u8]) -> Result<Keystore, WalletError> {
     if keystore.version == 3 { Ok(keystore) } else { Err(bad("it has another version")) }
 }
 
-fn open(path: &Path, json: &[u8], password: &str) -> Result<AccountKey, WalletError> {
+/// A keystore as it lies there: well formed, and nothing more is known.
+struct Locked {
+    params: scrypt::Params,
+    salt: Vec<u8>,
+    iv: [u8; 16],
+    secret: Zeroizing<[u8; 32]>,
+    mac: [u8; 32],
+    address: Option<String>,
+}
+
+/// Everything that can be found out without the password.
+fn locked(path: &Path, json: &[u8]) -> Result<Locked, WalletError> {
     let bad = |why| WalletError::NotAKeystore { path: path.into(), why };
     let keystore = parse(path, json)?;
     let crypto = keystore.crypto;
@@ -255,19 +266,29 @@ fn open(path: &Path, json: &[u8], password: &str) -> Result<AccountKey, WalletEr
     let mut secret = Zeroizing::new([0u8; 32]);
     hex::decode_to_slice(&crypto.ciphertext, secret.as_mut_slice())
         .map_err(|_| bad("its ciphertext is not 32 bytes of hex"))?;
-    let mut expected = [0u8; 32];
-    hex::decode_to_slice(&crypto.mac, &mut expected).map_err(|_| bad("its mac is not 32 bytes of hex"))?;
+    let mut mac = [0u8; 32];
+    hex::decode_to_slice(&crypto.mac, &mut mac).map_err(|_| bad("its mac is not 32 bytes of hex"))?;
+    Ok(Locked { params, salt, iv, secret, mac, address: keystore.address })
+}
 
+fn open(path: &Path, json: &[u8], password: &str) -> Result<AccountKey, WalletError> {
+    let bad = |why| WalletError::NotAKeystore { path: path.into(), why };
+    let Locked { params, salt, iv, mut secret, mac: expected, address } = locked(path, json)?;
     let derived = stretch(password, &salt, &params);
     if mac(&derived, secret.as_slice()) != expected {
         return Err(WalletError::WrongPassword { path: path.into() });
     }
     apply_cipher(&derived, &iv, secret.as_mut_slice());
     let key = AccountKey::from_bytes(&secret).map_err(|_| bad("it holds no valid key"))?;
-    match keystore.address {
+    match address {
         Some(address) if address.parse::<Address>() != Ok(key.address()) => Err(bad("its address is not its key's")),
         _ => Ok(key),
     }
+}
+
+/// Whether some bytes are a keystore, as far as that shows without its password.
+pub fn is_keystore(json: &[u8]) -> bool {
+    locked(Path::new(""), json).is_ok()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, WalletError> {

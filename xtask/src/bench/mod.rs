@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cargo::{cargo, root};
 use crate::figure::{Bar, Figure};
 
 const SECTIONS: [&str; 7] = ["noop", "roundtrip", "kernels", "engine", "checking", "idle", "build"];
@@ -120,24 +121,6 @@ fn build() -> Result<Vec<Figure>> {
         Figure::new("cold build: wall clock here", start.elapsed().as_secs_f64() / 60.0, "min"),
         Figure::new("cold build: CPU / 2 cores", cpu / 120.0, "min").bar(Bar::AtMost(20.0)),
     ])
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Runs cargo in the repository; what it printed. Not as a child of the cargo that runs us: build scripts that see its
-/// package's name in the environment would begin anew, and half of the crates with them.
-fn cargo(args: &[&str]) -> Result<String> {
-    let mut command = Command::new("cargo");
-    let of_ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars().filter(|(name, _)| of_ours(name)) {
-        command.env_remove(name);
-    }
-    let output = command.args(args).current_dir(root()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "cargo {args:?} failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(text)
 }
 
 /// Our binary, built from what lies here.

@@ -30,6 +30,8 @@ cmd-wallet-show = Show the account and where its key lies
 cmd-wallet-balance = Show the money
 cmd-faucet = Get credits, on a private network
 cmd-wallet-export = Write the key to a keystore file under a password of yours
+cmd-debug = Look at what lies on the disk
+cmd-debug-journal = Show the journal, group by group
 cmd-completions = Print a completion script for a shell
 
 ## Words
@@ -237,6 +239,7 @@ doctor-machines = { $n ->
    *[other] { $n } machines offer
  } work
 doctor-wall = worker: { $layer }
+debug-journal = { $frames } groups, { $records } records, all whole
 doctor-sealed = a worker that tries to get out reaches nothing
 doctor-holes = a worker that tries to get out reaches: { $holes }
 doctor-wall-fix = a newer kernel or other system settings would add this wall; guests stay in WebAssembly and in a process of their own either way
@@ -280,6 +283,8 @@ error-no-input = there is no file or folder { $detail }
     .hint = --input HOST:GUEST, for example --input ./data:/in
 error-no-log = could not start the log: { $detail }
     .hint = GLEAN_LOG takes levels like info or glean_node=debug
+error-no-journal = there is no journal: { $detail }
+    .hint = a node writes it when it starts: glean status
 error-no-network = this node belongs to no network yet: { $detail }
     .hint = glean network init makes one; glean join LINE joins one; glean alone shows a demo
 error-no-program = there is no program { $detail }

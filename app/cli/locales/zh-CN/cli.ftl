@@ -30,6 +30,8 @@ cmd-wallet-show = 显示账户及密钥所在位置
 cmd-wallet-balance = 显示资金
 cmd-faucet = 在私有网络上领取额度
 cmd-wallet-export = 把密钥写入以你的密码保护的密钥文件
+cmd-debug = 查看磁盘上的内容
+cmd-debug-journal = 逐组显示日志记录
 cmd-completions = 输出某个 shell 的补全脚本
 
 ## 词语
@@ -203,6 +205,7 @@ doctor-ledger = 已连上 { $name } 的账本，区块 { $height }
 doctor-ledger-fix = 账本所在机器是否开着、UDP 是否畅通？glean network show
 doctor-machines = { $n } 台机器提供算力
 doctor-wall = 工作进程：{ $layer }
+debug-journal = { $frames } 组，共 { $records } 条记录，全部完整
 doctor-sealed = 试图越界的工作进程一无所得
 doctor-holes = 试图越界的工作进程够得到：{ $holes }
 doctor-wall-fix = 更新的内核或其他系统设置可添上这道墙；无论如何，客体都在 WebAssembly 和独立进程之内
@@ -246,6 +249,8 @@ error-no-input = 没有文件或目录 { $detail }
     .hint = --input 主机路径:客体路径，例如 --input ./data:/in
 error-no-log = 无法启动日志：{ $detail }
     .hint = GLEAN_LOG 接受 info 或 glean_node=debug 这样的级别
+error-no-journal = 没有日志文件：{ $detail }
+    .hint = 节点启动时会写入：glean status
 error-no-network = 本节点还不属于任何网络：{ $detail }
     .hint = glean network init 建立；glean join LINE 加入；单独的 glean 是演示
 error-no-program = 没有程序 { $detail }

@@ -38,6 +38,8 @@ impl Requester {
             if let Some(voucher) = channel.voucher {
                 step.send(from, WorkMsg::Pay(voucher));
             }
+            // Or given up so long ago that it cannot be judged any more; what that voucher pays, this does not touch.
+            step.send(from, WorkMsg::Drop { channel: receipt.channel, slice: receipt.slice });
             return;
         };
         let Some(slice) = self.slices.get(&seq) else { return };
@@ -50,9 +52,12 @@ impl Requester {
                 self.end_relation(step, ix, why);
             }
             Ok(leaves) => {
+                let (channel, slice) = (receipt.channel, receipt.slice);
                 if self.revive(step, seq, receipt.price) {
                     self.take(step, ix, seq, done, leaves);
                     self.plan(step);
+                } else {
+                    step.send(from, WorkMsg::Drop { channel, slice });
                 }
             }
         }

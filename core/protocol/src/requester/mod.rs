@@ -364,7 +364,18 @@ impl Requester {
             step.send(from, WorkMsg::Pay(voucher));
         }
         self.resend(step, ix);
+        self.drop_lost(step, ix);
         self.plan(step);
+    }
+
+    /// What was given up is not waited for: a provider that holds it, or was restarted while it was owed for it, goes on.
+    fn drop_lost(&self, step: &mut Step, ix: Ix) {
+        let Some(node) = self.market.node(ix) else { return };
+        let Some(id) = self.rels[ix.0 as usize].channel.as_ref().map(|channel| channel.id) else { return };
+        let is_lost = |slice: &&Slice| slice.channel == id && matches!(slice.stage, Stage::Lost);
+        for slice in self.slices.values().filter(is_lost) {
+            step.send(node, WorkMsg::Drop { channel: id, slice: slice.number });
+        }
     }
 
     pub fn on_channel_ready(&mut self, step: &mut Step, provider: NodeId, id: ChannelId, deposit: Amount) {

@@ -74,7 +74,11 @@ impl Requester {
                     history.right = history.right.saturating_add(count);
                 }
             }
-            Record::Agreed { ours: false, .. } | Record::Earned(_) | Record::Delivered(_) | Record::OfferSeq(_) => {}
+            Record::Agreed { ours: false, .. }
+            | Record::Earned(_)
+            | Record::Delivered(_)
+            | Record::WrittenOff { .. }
+            | Record::OfferSeq(_) => {}
         }
     }
 

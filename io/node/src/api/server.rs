@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::error::Failure;
-use crate::api::jobs;
 use crate::api::types::{MachineLine, NetworkInfo, ShareRequest, ShareStatus, Status};
+use crate::api::{jobs, metrics};
 use crate::app::App;
 
 /// Largest request body: a job with a million short lines.
@@ -37,7 +37,9 @@ pub async fn serve(app: Arc<App>, port: u16, token: String, mut stop: watch::Rec
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let addr = listener.local_addr()?;
     let guard = Arc::new(Guard { token, port: addr.port() });
-    let router = router(app).layer(middleware::from_fn_with_state(guard, check));
+    let router = router(app.clone())
+        .layer(middleware::from_fn_with_state(guard.clone(), check))
+        .merge(open_router(app).layer(middleware::from_fn_with_state(guard, check_host)));
     tokio::spawn(async move {
         let stopped = async move {
             // An error means that the node is gone already.
@@ -76,6 +78,16 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// What needs no token: see [`metrics`].
+fn open_router(app: Arc<App>) -> Router {
+    Router::new().route("/healthz", get(metrics::healthz)).route("/metrics", get(metrics::metrics)).with_state(app)
+}
+
+async fn check_host(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Failure> {
+    guard.admit_host(request.headers())?;
+    Ok(next.run(request).await)
+}
+
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Failure> {
     guard.admit(request.headers())?;
     Ok(next.run(request).await)
@@ -85,18 +97,28 @@ impl Guard {
     /// Token and Host. A page in a browser has neither: it cannot read the token, and after DNS rebinding its Host
     /// header still names the foreign site.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{}", self.port));
-        if !hosts.iter().any(|host| host == header(HOST)) {
-            return Err(Failure::forbidden("bad_host", "the Host header does not name this machine"));
-        }
-        let given = header(AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
+        self.admit_host(headers)?;
+        let given = header(headers, AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
         // Hashes are compared, so that the time taken tells nothing about the token.
         if blake3::hash(given.as_bytes()) != blake3::hash(self.token.as_bytes()) {
             return Err(Failure::forbidden("bad_token", "missing or wrong token"));
         }
         Ok(())
     }
+}
+
+impl Guard {
+    fn admit_host(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{}", self.port));
+        if !hosts.iter().any(|host| host == header(headers, HOST)) {
+            return Err(Failure::forbidden("bad_host", "the Host header does not name this machine"));
+        }
+        Ok(())
+    }
+}
+
+fn header(headers: &HeaderMap, name: HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, Failure> {
@@ -163,6 +185,10 @@ mod tests {
         ] {
             assert!(guard.admit(&headers(host, token)).is_err(), "{host} {token}");
         }
+        assert!(
+            guard.admit_host(&headers("127.0.0.1:8800", "")).is_ok()
+                && guard.admit_host(&headers("evil.test:8800", "")).is_err()
+        );
         assert!(guard.admit(&HeaderMap::new()).is_err());
     }
 }

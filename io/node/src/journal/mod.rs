@@ -19,6 +19,7 @@ use glean_protocol::Record;
 use glean_types::{DecodeError, JobId, NodeId, TaskResult, decode_head, encode, params};
 
 use log::{Frames, Log, LogError};
+use serde::Serialize;
 
 /// A record is a frame's content plus little else.
 const RECORD_BYTES_MAX: usize = 4 * params::FRAME_MAX;
@@ -36,7 +37,7 @@ pub struct JournalError {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Cause {
+pub(crate) enum Cause {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("frame {0} holds what is no record")]
@@ -113,7 +114,36 @@ impl Journal {
     }
 }
 
+/// One call's records, as they lie on the disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Frame {
+    /// Counted from 0.
+    pub number: usize,
+    /// Bytes from the beginning of the file.
+    pub offset: u64,
+    /// Bytes of its content.
+    pub bytes: usize,
+    /// Its records, in the words of the code: for people who look for a mistake, and stable for nobody.
+    pub records: Vec<String>,
+}
+
+/// Shows the journal of a home, frame by frame, whether or not its node runs; nothing is changed.
+pub fn inspect(path: &Path, mut show: impl FnMut(Frame)) -> Result<(), JournalError> {
+    let shown = log::inspect::<Cause>(path, |number, offset, content| {
+        let mut records = Vec::new();
+        each_record(number, content, |_, record| records.push(format!("{record:?}")))?;
+        show(Frame { number, offset, bytes: content.len(), records });
+        Ok(())
+    });
+    shown.map_err(|source| JournalError { path: path.display().to_string(), what: "read", source })
+}
+
 impl Reader {
+    /// How many frames there are.
+    pub fn frames(&self) -> usize {
+        self.frames.count()
+    }
+
     /// The accepted result of one task, and whose it is.
     pub fn accepted(&self, job: JobId, index: u32) -> Result<Option<(TaskResult, NodeId)>, JournalError> {
         let mut found = self.accepted_of(job, index..=index)?;
@@ -209,7 +239,7 @@ fn job_of(record: &Record) -> Option<JobId> {
 }
 
 /// Shows the records of a frame, and where each begins.
-fn each_record(number: usize, content: &[u8], mut show: impl FnMut(usize, Record)) -> Result<(), Cause> {
+pub(crate) fn each_record(number: usize, content: &[u8], mut show: impl FnMut(usize, Record)) -> Result<(), Cause> {
     let mut rest = content;
     while !rest.is_empty() {
         let at = content.len() - rest.len();

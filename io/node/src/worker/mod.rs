@@ -10,6 +10,7 @@
 //! 4. Compiled programs are loaded only if this node compiled them, from a folder that nobody else can write.
 
 mod child;
+pub(crate) mod frames;
 mod outbox;
 mod wall;
 mod wire;
