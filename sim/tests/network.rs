@@ -295,7 +295,7 @@ fn no_order_of_messages_and_crashes_breaks_an_invariant() {
 #[test]
 fn a_thousand_machines_finish_although_a_third_of_them_crash() {
     for seed in seeds([1]) {
-        let guest = Guest { fuel_min: 4_000_000_000, fuel_max: 8_000_000_000, ..Guest::default() };
+        let guest = Guest { fuel_min: 400_000_000, fuel_max: 800_000_000, ..Guest::default() };
         let mut world = World::new(seed).providers(1_000).guest(guest).link(Link::rough()).churn(2_000, 60_000);
         for n in 0..20 {
             world = match n % 4 {
@@ -314,7 +314,7 @@ fn a_thousand_machines_finish_although_a_third_of_them_crash() {
         let goodput = world.fuel_accepted() * 100 / world.fuel_run();
         let (took_ms, ideal_ms) = (world.now_ms(), world.fuel_accepted() / world.speed());
         println!(
-            r#"BAR {{"bar":"thousand","what":"10,000 tasks on 1,000 simulated machines, three in ten crash in ten minutes, 20 villains: tasks lost","runs":10000,"failures":0,"control":"without checks the liar wins","note":"goodput {goodput} %, {wrong} wrong answers of caught or uncaught liars stand, took {took_ms} ms of virtual time (all machines busy all the time: {ideal_ms} ms)"}}"#
+            r#"BAR {{"bar":"thousand","what":"10,000 tasks on 1,000 simulated machines, three in ten crash in ten minutes, 20 villains: worlds in which a task was lost","runs":1,"failures":0,"control":"without checks the liar wins","note":"goodput {goodput} %, {wrong} wrong answers of caught or uncaught liars stand, took {took_ms} ms of virtual time (all machines busy all the time: {ideal_ms} ms)"}}"#
         );
     }
 }

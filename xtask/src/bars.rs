@@ -32,7 +32,7 @@ pub fn bars() -> Result<()> {
         "no test printed a bar\nhint: a line `BAR {{...}}` with bar, what, runs, failures, control, note"
     );
     for bar in &mut bars {
-        bar["upper_bound_95"] = serde_json::json!(3.0 / bar["runs"].as_f64().context("a bar without runs")?);
+        bar["upper_bound_95"] = serde_json::json!((3.0 / bar["runs"].as_f64().context("a bar without runs")?).min(1.0));
         bar["commit"] = serde_json::json!(commit());
         println!("{bar}");
     }

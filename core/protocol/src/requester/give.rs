@@ -444,7 +444,9 @@ impl Requester {
         let timeout_ms = u64::from(job.paper.timeout_ms);
         match job.mean_fuel() {
             Some(mean) => {
-                let billed = mean.saturating_add(glean_types::params::FUEL_PER_TASK).saturating_mul(tasks);
+                // A task runs on one slot: two tasks on four slots take as long as four.
+                let places = tasks.div_ceil(slots).saturating_mul(slots);
+                let billed = mean.saturating_add(glean_types::params::FUEL_PER_TASK).saturating_mul(places);
                 let expected = billed / speed.saturating_mul(1_000);
                 // One task may take far longer than the mean, but none longer than its timeout.
                 let lease =
@@ -480,15 +482,22 @@ impl Requester {
     /// The most overdue slice of another machine.
     fn late_slice(&self, step: &Step, ix: Ix) -> Option<u64> {
         let is_late = |slice: &Slice| {
-            // What was sent before anything was known of the job is judged by what is known now.
-            let known = self.lease(step, slice.job, slice.machine, slice.items.len()).0;
-            let due = slice.expected_ms.min(known).saturating_mul(2).saturating_add(LATE_MS);
+            let due = self.expected_now(step, slice).saturating_mul(2).saturating_add(LATE_MS);
             slice.is_out()
                 && !slice.backed_up
                 && slice.machine != ix
                 && step.now_ms >= slice.sent_ms.saturating_add(due)
         };
         self.slices.iter().find(|(_, slice)| is_late(slice) && !self.jobs[slice.job].ended).map(|(seq, _)| *seq)
+    }
+
+    /// What a slice takes from when it was sent, with those before it at its machine. One that was sent before anything was
+    /// known of the job is judged by what is known now.
+    fn expected_now(&self, step: &Step, slice: &Slice) -> u64 {
+        let open = &self.rels[slice.machine.0 as usize].open;
+        let before = open.iter().filter_map(|seq| self.slices.get(seq)).filter(|other| other.is_out());
+        let before = before.take_while(|other| other.number <= slice.number || other.channel != slice.channel);
+        before.map(|other| other.expected_ms.min(self.lease(step, other.job, other.machine, other.items.len()).0)).sum()
     }
 
     fn copy_slice(&mut self, step: &mut Step, late: u64, ix: Ix) {

@@ -3,7 +3,7 @@
 //! What must stay true: [`Journal::append`] returns only after the records are on the disk, all of a call or
 //! none; an error from the disk stops the node (the caller must not go on as if it were written).
 //!
-//! - [`log`]: the file. One call's records are one frame: one write, one fsync, a few tens of microseconds. (They were rows of
+//! - `log`: the file. One call's records are one frame: one write, one fsync, a few tens of microseconds. (They were rows of
 //!   a redb table once: copying its tree cost four times as much as the fsync, twice on the way of every task.)
 //!
 //! What concerns a job is found by an index in memory, made while the file is read at the start.
