@@ -146,15 +146,16 @@ impl Lines {
         self.rest.contains(&b'\n')
     }
 
-    /// The next value; `None` at the end. Safe to drop and call again (no line is lost).
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+    /// The next value and its line as it came; `None` at the end. Safe to drop and call again (no line is lost).
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Bytes)>> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line = self.rest.split_to(end + 1);
-                match line.trim_ascii() {
-                    [] => continue,
-                    line => return Ok(Some(serde_json::from_slice(line).context("a line of the node's stream")?)),
+                let line = self.rest.split_to(end + 1).freeze();
+                if !line.trim_ascii().is_empty() {
+                    let value = serde_json::from_slice(&line).context("a line of the node's stream")?;
+                    return Ok(Some((value, line)));
                 }
+                continue;
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             if let Some(data) = frame.map_err(|e| Fail::new("node_gone", e.to_string()))?.data_ref() {

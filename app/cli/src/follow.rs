@@ -7,6 +7,7 @@ use anyhow::Result;
 use glean_node::api::types::{EventLine, TaskLine};
 use glean_protocol::{Event, TaskState};
 use glean_types::{Amount, NodeId};
+use hyper::body::Bytes;
 use tokio::sync::mpsc;
 
 use crate::client::{Client, Lines};
@@ -103,8 +104,8 @@ impl Progress {
 /// What happens next while a job is followed.
 #[derive(Debug)]
 pub enum Next {
-    /// An event.
-    Event(EventLine),
+    /// An event, and its line of JSON as it came.
+    Event(EventLine, Bytes),
     /// The stream is over.
     End,
     /// Ctrl-C.
@@ -146,9 +147,9 @@ impl Follow {
     pub async fn next(&mut self) -> Result<Next> {
         tokio::select! {
             line = self.lines.next::<EventLine>() => Ok(match line? {
-                Some(line) => {
+                Some((line, raw)) => {
                     self.next_seq = line.seq + 1;
-                    Next::Event(line)
+                    Next::Event(line, raw)
                 }
                 None => Next::End,
             }),

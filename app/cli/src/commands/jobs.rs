@@ -103,7 +103,7 @@ async fn events(context: &Context, node: &Client, job: &str, task: Option<u32>, 
     let mut follow = Follow::start(node, job, live, None).await?;
     loop {
         let line = match follow.next().await? {
-            Next::Event(line) => line,
+            Next::Event(line, _) => line,
             Next::Silence | Next::Interrupt => continue,
             Next::End => break,
         };

@@ -218,21 +218,23 @@ pub async fn watch(
     follow: &mut Follow,
 ) -> Result<Option<Progress>> {
     let bar = ui.bar(tasks.into());
-    let mut why_quiet = String::new();
+    let (mut why_quiet, mut said) = (String::new(), Vec::new());
     let mut progress = Progress::recall(&node.get::<Vec<TaskLine>>(&format!("/jobs/{job}/tasks")).await?);
     let mut over: Vec<u32> = progress.succeeded.union(&progress.failed).copied().collect();
     deliver_turn(ui, node, job, &mut over, sink, &bar).await?;
     bar.set_position(progress.done());
     loop {
         match follow.next().await? {
-            Next::Event(line) => {
+            Next::Event(line, raw) => {
                 if ui.json {
-                    ui.out_json(&line)?;
+                    said.extend_from_slice(&raw);
                 }
                 progress.apply(&line.event);
                 over.extend(finished(&line.event));
                 // One look, and one question for outputs, at all the news that came together.
                 if !follow.has_next() {
+                    ui.out_bytes(&said)?;
+                    said.clear();
                     bar.set_position(progress.done());
                     bar.set_message(progress.note(ui));
                     deliver_turn(ui, node, job, &mut over, sink, &bar).await?;
