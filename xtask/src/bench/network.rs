@@ -15,7 +15,7 @@ use crate::figure::{Bar, Figure, quantile};
 use crate::machine;
 
 /// Tasks of the measured job.
-pub const TASKS: u32 = 100_000;
+pub const TASKS: u32 = 20_000;
 /// Tasks of the job before it: workers, connections and trust are there afterwards.
 const WARM_UP: u32 = 2_000;
 /// Single tasks whose round trip is measured.
