@@ -5,10 +5,11 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
-use common::{LEDGER, Network, REQUESTER, code, guest, talk};
+use common::{LEDGER, Network, PROVIDER, REQUESTER, code, guest, metric, page, talk};
 use serde_json::Value;
 
 #[test]
@@ -162,25 +163,49 @@ fn a_node_comes_back_with_everything_it_knew() {
     assert!(!talk(&output).contains("expired"), "the market remembers who lends: {}", talk(&output));
 }
 
+/// A large input leaves the requester once: who comes later fetches it from a machine that has worked on the job.
+#[test]
+fn a_latecomer_fetches_large_inputs_from_the_machine_that_has_them() {
+    const LATECOMER: &str = "latecomer";
+    let network = Network::start();
+    let big = network.folder.path().join("big");
+    std::fs::write(&big, vec![7u8; 3 << 20]).unwrap();
+    let tracer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/path-tracer/path-tracer.wasm");
+    let input = format!("{}:/big", big.display());
+    let program = ["--", "--tile", "{}", "--tiles", "16x12", "--size", "1600x1200", "--spp", "8"];
+    let job = ["run", tracer.to_str().unwrap(), "--array", "0-191", "--detach", "--max", "50", "--input", &input];
+    network.ok(REQUESTER, &[&job[..], &program[..]].concat());
+    eventually("the first machine is paid", || network.json(REQUESTER, &["jobs"])[0]["succeeded"].as_u64() > Some(0));
+    assert_eq!(metric(&network, PROVIDER, "glean_net_blob_requests_total"), 0, "nobody has asked it yet");
+
+    let info = network.json(LEDGER, &["network", "show"]);
+    network.ok(LATECOMER, &["join", info["join_line"].as_str().unwrap()]);
+    network.ok(LATECOMER, &["share", "--yes", "--cores", "1", "--detach"]);
+    eventually("the latecomer works", || metric(&network, LATECOMER, "glean_tasks_run_total") > 0);
+    assert!(metric(&network, LATECOMER, "glean_net_blob_bytes_fetched_total") >= 3 << 20);
+    assert!(metric(&network, PROVIDER, "glean_net_blob_requests_total") > 0, "the first machine served it");
+    network.ok(REQUESTER, &["cancel", "last"]);
+    network.ok(LATECOMER, &["node", "--stop"]);
+}
+
+/// Asks again until it is so; the limit is only there to fail.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 90, "{what}: not within 90 s");
+    }
+}
+
 #[test]
 fn a_watcher_reads_counts_without_a_token_and_the_journal_can_be_looked_at() {
     let network = Network::start();
     network.ok(REQUESTER, &["run", &guest("noop"), "--array", "1-30"]);
-    let api: Value =
-        serde_json::from_slice(&std::fs::read(network.home(REQUESTER).join("run/api.json")).unwrap()).unwrap();
-    let host = api["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
-    let get = |path: &str, said_host: &str| {
-        let mut stream = std::net::TcpStream::connect(&host).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {said_host}\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    assert!(get("/healthz", &host).ends_with("ok\n"));
-    let metrics = get("/metrics", &host);
-    assert!(metrics.contains("\nglean_machines 1\n") && metrics.contains("\nglean_jobs_running 0\n"), "{metrics}");
-    assert!(get("/metrics", "evil.test").contains("bad_host"), "a rebound name reads nothing");
-    assert!(get("/v1/status", &host).contains("bad_token"), "everything else needs the token");
+    assert!(page(&network, REQUESTER, "/healthz", None).ends_with("ok\n"));
+    let counts = ["glean_machines", "glean_jobs_running"].map(|name| metric(&network, REQUESTER, name));
+    assert_eq!(counts, [1, 0]);
+    let rebound = page(&network, REQUESTER, "/metrics", Some("evil.test"));
+    assert!(rebound.contains("bad_host"), "a rebound name reads nothing: {rebound}");
+    assert!(page(&network, REQUESTER, "/v1/status", None).contains("bad_token"), "everything else needs the token");
 
     let frames = network.ok(REQUESTER, &["debug", "journal", "--json"]);
     let frames: Vec<Value> = frames.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

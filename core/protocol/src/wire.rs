@@ -1,4 +1,4 @@
-//! What two nodes say to each other in a work session (ALPN `glean/work/1`), one frame per message.
+//! What two nodes say to each other in a work session (ALPN `glean-work/1`), one frame per message.
 //!
 //! ```text
 //! requester                                   provider

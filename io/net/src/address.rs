@@ -145,6 +145,14 @@ impl AddressBook {
         }
     }
 
+    /// Remembers where a peer may be, on somebody else's word: nothing that is known is replaced by it.
+    pub fn suggest(&self, peer: PeerAddr) {
+        let is_known = self.inner.lock().expect("no panic while the book is open").peers.contains_key(&peer.node);
+        if !is_known && (!peer.direct.is_empty() || peer.relay.is_some()) {
+            self.add(peer);
+        }
+    }
+
     /// What is known about a peer: at least its key.
     pub fn find(&self, node: NodeId) -> PeerAddr {
         let mut pages = self.inner.lock().expect("no panic while the book is open");
@@ -180,6 +188,21 @@ mod tests {
             direct: vec!["192.0.2.7:4433".parse().unwrap(), "[2001:db8::1]:4433".parse().unwrap()],
             relay: Some("http://192.0.2.9:3340/".to_owned()),
         }
+    }
+
+    #[test]
+    fn a_suggestion_replaces_nothing_that_is_known() {
+        let book = AddressBook::new(8);
+        let elsewhere = |seed| PeerAddr { direct: vec!["203.0.113.1:1".parse().unwrap()], ..peer(seed) };
+        book.suggest(elsewhere(1));
+        assert_eq!(book.find(peer(1).node), elsewhere(1));
+        book.add(peer(2));
+        book.suggest(elsewhere(2));
+        book.suggest(PeerAddr::of(peer(2).node));
+        assert_eq!(book.find(peer(2).node), peer(2));
+        book.suggest(PeerAddr::of(peer(3).node));
+        book.add(peer(3));
+        assert_eq!(book.find(peer(3).node), peer(3));
     }
 
     #[test]

@@ -221,7 +221,8 @@ impl Blobs {
         }
         let mut tried = Vec::new();
         for provider in providers {
-            self.pool.book.add(provider.clone());
+            // A key alone, or an address that somebody else named, must not push out a better one.
+            self.pool.book.suggest(provider.clone());
             match self.fetch_from(hash, provider.node, size_max, &mut on_progress).await {
                 Ok(size) => return Ok(size),
                 Err(Attempt::Final(e)) => return Err(e),

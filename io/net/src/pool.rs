@@ -49,9 +49,9 @@ impl Alpn {
     /// The name that is agreed in the handshake.
     pub fn name(self) -> &'static [u8] {
         match self {
-            Alpn::Work => b"glean/work/1",
-            Alpn::Index => b"glean/index/1",
-            Alpn::Rpc => b"glean/rpc/1",
+            Alpn::Work => b"glean-work/1",
+            Alpn::Index => b"glean-index/1",
+            Alpn::Rpc => b"glean-rpc/1",
             Alpn::Blobs => iroh_blobs::ALPN,
         }
     }

@@ -1,6 +1,6 @@
 //! The node's side of the ledger: read it, pay through it. Speaks Ethereum JSON-RPC to whoever keeps it.
 //!
-//! The ledger node asks its own handler; every other node sends the same bytes over QUIC (`glean/rpc/1`). Transactions
+//! The ledger node asks its own handler; every other node sends the same bytes over QUIC (`glean-rpc/1`). Transactions
 //! are signed here and sent one after the other, so nonces never have gaps.
 
 use std::sync::Arc;

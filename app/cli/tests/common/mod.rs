@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 #![allow(dead_code, reason = "each story file uses its own part of this")]
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -57,6 +58,25 @@ impl Network {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
         serde_json::from_str(&self.ok(node, &args)).unwrap()
     }
+}
+
+/// A page of a node's local address that needs no token.
+pub fn page(network: &Network, node: &str, path: &str, said_host: Option<&str>) -> String {
+    let api = std::fs::read(network.home(node).join("run/api.json")).unwrap();
+    let api: Value = serde_json::from_slice(&api).unwrap();
+    let host = api["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&host).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", said_host.unwrap_or(&host)).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A number of a node's metrics.
+pub fn metric(network: &Network, node: &str, name: &str) -> u64 {
+    let metrics = page(network, node, "/metrics", None);
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
 }
 
 impl Drop for Network {
