@@ -1,7 +1,7 @@
 //! Whole networks: what honest machines achieve, and what the others do not get away with.
 
 use glean_protocol::{Event, Record};
-use glean_sim::{FEE_BPS, Forger, Guest, Haggler, Informed, Liar, Link, Staller, Vanisher, World, seeds};
+use glean_sim::{FEE_BPS, Forger, Guest, Haggler, Informed, Liar, Link, Shrugger, Staller, Vanisher, World, seeds};
 use glean_types::Amount;
 
 #[test]
@@ -159,6 +159,19 @@ fn a_machine_that_finds_every_cap_too_low_prices_nobody_out() {
     assert_eq!(world.promised_to(0), Amount::ZERO);
 }
 
+/// Machines that have no verdict on anything may all be one owner's: they cannot fail a task, our own worker has the last word.
+#[test]
+fn machines_without_a_verdict_cannot_fail_a_job() {
+    let mut world = World::new(17).providers(7);
+    for n in 0..7 {
+        world = world.villain(n, Shrugger::new());
+    }
+    let job = world.submit(5, "1");
+    world.run();
+    assert_eq!(world.right_answers(job), 5, "{:?}", world.view(job));
+    assert_eq!(world.view(job).spent, Amount::ZERO, "and nobody is paid for shrugging");
+}
+
 #[test]
 fn one_task_alone_is_checked_by_our_own_worker_and_costs_nothing_more() {
     let mut world = World::new(4).providers(2);
@@ -287,14 +300,16 @@ fn no_order_of_messages_and_crashes_breaks_an_invariant() {
         }
     }
     println!(
-        r#"BAR {{"bar":"worlds","what":"simulated networks of 12 machines with crashes, broken links, two liars, a vanisher and a forger: tasks lost, promises broken, books that do not add up","runs":{worlds},"failures":0,"control":"without checks the liar wins","note":"{crashes} crashes, {unpaid} delivered slices never paid; each world replays from its seed"}}"#
+        r#"BAR {{"bar":"worlds","what":"simulated networks of 12 machines with crashes, broken links, two liars, a vanisher and a forger: tasks lost, promises broken, books that do not add up","runs":{worlds},"control":"without checks the liar wins","note":"{crashes} crashes, {unpaid} delivered slices never paid; each world replays from its seed"}}"#
     );
 }
 
 /// The size of the bar: a thousand machines, three in ten of which crash within ten minutes, and villains among them.
 #[test]
 fn a_thousand_machines_finish_although_a_third_of_them_crash() {
+    let (mut worlds, mut notes) = (0, Vec::new());
     for seed in seeds([1]) {
+        worlds += 1;
         let guest = Guest { fuel_min: 400_000_000, fuel_max: 800_000_000, ..Guest::default() };
         let mut world = World::new(seed).providers(1_000).guest(guest).link(Link::rough()).churn(2_000, 60_000);
         for n in 0..20 {
@@ -309,14 +324,22 @@ fn a_thousand_machines_finish_although_a_third_of_them_crash() {
         world.run();
         let view = world.view(job);
         assert_eq!((view.succeeded, view.tasks), (10_000, 10_000), "seed {seed}: {view:?}");
+        // Wrong are at most answers that a liar sold and that nobody ran again: once it is caught, all of them are.
+        let liars = (0..20).step_by(4);
+        let uncaught = liars.filter(|liar| !world.is_caught_before_end(job, *liar));
+        let unseen: u32 = uncaught.map(|liar| world.wrong_answers_of(job, liar)).sum();
         let wrong = world.wrong_answers(job);
-        assert!(wrong <= 10, "seed {seed}: {wrong} wrong answers of 10,000 were accepted");
+        assert_eq!(wrong, unseen, "seed {seed}: a caught liar's answer stands, or an honest machine is wrong");
         let goodput = world.fuel_accepted() * 100 / world.fuel_run();
         let (took_ms, ideal_ms) = (world.now_ms(), world.fuel_accepted() / world.speed());
-        println!(
-            r#"BAR {{"bar":"thousand","what":"10,000 tasks on 1,000 simulated machines, three in ten crash in ten minutes, 20 villains: worlds in which a task was lost","runs":1,"failures":0,"control":"without checks the liar wins","note":"goodput {goodput} %, {wrong} wrong answers of caught or uncaught liars stand, took {took_ms} ms of virtual time (all machines busy all the time: {ideal_ms} ms)"}}"#
-        );
+        notes.push(format!(
+            "goodput {goodput} %, {wrong} wrong answers of uncaught liars stand, {took_ms} ms of virtual time ({ideal_ms} ms if no machine were ever idle)"
+        ));
     }
+    println!(
+        r#"BAR {{"bar":"thousand","what":"10,000 tasks on 1,000 simulated machines, three in ten crash in ten minutes, 20 villains: worlds in which a task was lost","runs":{worlds},"control":"without checks the liar wins","note":"{}"}}"#,
+        notes.join("; ")
+    );
 }
 
 /// Long tasks on few machines: a check is another machine's second run, and ours only when that fails.

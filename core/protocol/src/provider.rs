@@ -30,7 +30,7 @@ const LOOKUPS_MAX: usize = 1_024;
 const CHANNELS_PER_NODE: usize = 8;
 /// Slices in a row for which nothing could be billed because of their price cap.
 const CAPPED_MAX: u32 = 24;
-/// Delivered slices of one channel that are given up unpaid.
+/// Delivered slices of one channel that are given up unpaid on insistence, as long as we run.
 const WRITTEN_OFF_MAX: u32 = 3;
 /// A claim or a look-up that was not answered is repeated after this.
 const RETRY_MS: u64 = 60_000;
@@ -619,7 +619,6 @@ impl Provider {
                 {
                     channel.money.write_off();
                     channel.next_slice = channel.next_slice.max(slice + 1);
-                    channel.written_off += 1;
                 }
             }
             Record::OfferSeq(seq) => self.offer_seq = self.offer_seq.max(*seq),

@@ -5,6 +5,7 @@ mod forger;
 mod haggler;
 mod informed;
 mod liar;
+mod shrugger;
 mod staller;
 mod vanisher;
 
@@ -12,6 +13,7 @@ pub use forger::Forger;
 pub use haggler::Haggler;
 pub use informed::Informed;
 pub use liar::Liar;
+pub use shrugger::Shrugger;
 pub use staller::Staller;
 pub use vanisher::Vanisher;
 

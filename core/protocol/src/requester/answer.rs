@@ -170,7 +170,6 @@ impl Requester {
             leaves,
         }));
         let items = slice.items.clone();
-        let price_max = slice.price_max;
         let mut capped = 0;
         for item in missing {
             let why = done.unanswered.iter().find(|(index, _)| *index == item.index).map(|(_, why)| why.clone());
@@ -179,7 +178,7 @@ impl Requester {
             if why == Some(NoVerdict::FuelCap) && capped <= HEAVY_MAX {
                 self.jobs[slot].tasks[item.index as usize].heavy = true;
             }
-            self.on_unanswered(seq, item, why.unwrap_or(NoVerdict::Worker(String::new())), price_max);
+            self.on_unanswered(seq, item, why.unwrap_or(NoVerdict::Worker(String::new())));
         }
         // Answers that nobody compares need no look of their own: most of a slice.
         for (at, item) in items.iter().enumerate() {
@@ -216,17 +215,12 @@ impl Requester {
     }
 
     /// A task that this machine had no answer for goes elsewhere.
-    fn on_unanswered(&mut self, seq: u64, item: Item, why: NoVerdict, price_max: Amount) {
+    fn on_unanswered(&mut self, seq: u64, item: Item, why: NoVerdict) {
         let Some(slice) = self.slices.get(&seq) else { return };
         let (slot, ix) = (slice.job, slice.machine);
-        if why == NoVerdict::FuelCap {
-            let job = &mut self.jobs[slot];
-            if slice.items.is_empty() {
-                job.over_cap(ix, price_max);
-            }
-            self.put_back(slot, seq, item, Ix::NONE, None);
-        } else {
-            self.put_back(slot, seq, item, ix, Some(why));
+        match why {
+            NoVerdict::FuelCap => self.put_back(slot, seq, item, Ix::NONE, None),
+            _ => self.put_back(slot, seq, item, ix, Some(why)),
         }
     }
 

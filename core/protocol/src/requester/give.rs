@@ -425,8 +425,8 @@ impl Requester {
 
     /// Where a machine may fetch a job's inputs from, besides us: from those that have answered for it last.
     pub(super) fn holders(&self, step: &Step, slot: usize, ix: Ix) -> Vec<Vec<u8>> {
-        let has_them =
-            self.jobs[slot].paid_slices.keys().filter(|holder| **holder != ix && self.rels[holder.0 as usize].up);
+        let is_up = |holder: &Ix| self.rels.get(holder.0 as usize).is_some_and(|rel| rel.up);
+        let has_them = self.jobs[slot].paid_slices.keys().filter(|holder| **holder != ix && is_up(holder));
         let offer = |holder: &Ix| self.market.get(*holder)?.standing(step.now_ms).map(|offer| offer.peer.clone());
         let mut holders: Vec<Vec<u8>> = has_them.filter_map(offer).collect();
         // Not the same few for everybody.

@@ -29,7 +29,7 @@ const REDIAL_MS: u64 = 2_000;
 /// A machine that lost a slice rests this long, twice as long the next time, up to `BACKOFF_MS_MAX`.
 const BACKOFF_MS: u64 = 1_000;
 const BACKOFF_MS_MAX: u64 = 120_000;
-/// How long a machine is left alone when not it but the ledger failed, or when it is merely somewhere else in the story.
+/// How long a machine is left alone when not it but the ledger failed, or when it and we count its slices differently.
 const REST_MS: u64 = 500;
 /// Two steps of closing a channel are at least so far apart.
 const CLOSE_AGAIN_MS_MIN: u64 = 1_000;
