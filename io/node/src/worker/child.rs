@@ -16,7 +16,7 @@ use glean_vm::{Compiled, Execution, Files, Invocation, Limits, ModuleLimits, NoV
 
 use super::outbox::Outbox;
 use super::wall;
-use super::wire::{FromWorker, Order, Reply, Start, ToWorker, Why, read_frame, write_frame};
+use super::wire::{FromWorker, Order, Reply, STOPPED_MAX, Start, ToWorker, Why, read_frame, write_frame};
 
 /// Stack of a guest: what a C program expects on a desktop.
 const GUEST_STACK_BYTES: usize = 8 << 20;
@@ -25,8 +25,6 @@ const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + (4 << 20);
 /// Memory and processor time of a compile: the largest programs that we know take a quarter of it.
 const COMPILE_DATA_BYTES_MAX: u64 = 8 << 30;
 const COMPILE_CPU_S_MAX: u64 = 600;
-/// After so many tasks of a batch that the fuel paid for was not enough for, the rest is not even tried.
-const STOPPED_MAX: u32 = 2;
 
 /// What `glean worker MODE` runs. Never returns.
 pub fn child_main(mode: Option<&str>) -> ! {

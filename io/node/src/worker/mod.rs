@@ -18,8 +18,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,7 +32,7 @@ use tokio::sync::Semaphore;
 
 pub use child::child_main;
 pub use wall::WallReport;
-use wire::{FromWorker, Order, Start, ToWorker, Why};
+use wire::{FromWorker, Order, STOPPED_MAX, Start, ToWorker, Why};
 
 /// Longest compile. The processor time it may take is limited in the worker; this is for a machine that is busy otherwise.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(1_200);
@@ -418,22 +417,40 @@ impl Worker {
 
 /// What the fuel of several batches that are paid together may still be. Cheap to clone: all clones are one.
 #[derive(Debug, Clone)]
-pub struct FuelLeft(Arc<AtomicU64>);
+pub struct FuelLeft(Arc<Mutex<Fuel>>);
+
+#[derive(Debug)]
+struct Fuel {
+    left: u64,
+    /// Tasks that it was not enough for: work that nobody pays.
+    stopped: u32,
+}
 
 impl FuelLeft {
     /// So much, [`params::FUEL_PER_TASK`] of each task included.
     pub fn new(fuel: u64) -> FuelLeft {
-        FuelLeft(Arc::new(AtomicU64::new(fuel)))
+        FuelLeft(Arc::new(Mutex::new(Fuel { left: fuel, stopped: 0 })))
     }
 
+    fn lock(&self) -> MutexGuard<'_, Fuel> {
+        self.0.lock().expect("no panic while held")
+    }
+
+    /// What a batch that begins now may burn.
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        let fuel = self.lock();
+        if fuel.stopped < STOPPED_MAX { fuel.left } else { 0 }
     }
 
     /// A task is answered and will be paid.
     fn take(&self, burnt: u64) {
-        let less = burnt.saturating_add(params::FUEL_PER_TASK);
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(less)));
+        let mut fuel = self.lock();
+        fuel.left = fuel.left.saturating_sub(burnt.saturating_add(params::FUEL_PER_TASK));
+    }
+
+    /// A task was stopped because of it.
+    fn stopped(&self) {
+        self.lock().stopped += 1;
     }
 }
 
@@ -525,8 +542,10 @@ async fn receive_all(
             Ok(Ok(Some(answer))) => answer,
         };
         let answer = checked(answer, number)?;
-        if let Ok(reply) = &answer {
-            fuel.take(reply.fuel);
+        match &answer {
+            Ok(reply) => fuel.take(reply.fuel),
+            Err(NoVerdict::FuelCap) => fuel.stopped(),
+            Err(_) => {}
         }
         replies.push(answer);
         if (number + 1) % AHEAD_STEP == 0 {
@@ -623,4 +642,20 @@ fn private_dir(path: &Path) -> Result<(), WorkerError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(|source| WorkerError::Cache { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_two_tasks_stopped_no_batch_begins_anything() {
+        let fuel = FuelLeft::new(1_000_000);
+        fuel.clone().take(100_000);
+        assert_eq!(fuel.now(), 800_000, "its own fuel and the fee of each task");
+        fuel.stopped();
+        assert_eq!(fuel.now(), 800_000);
+        fuel.clone().stopped();
+        assert_eq!(fuel.now(), 0);
+    }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Largest frame to a worker: one input file or one order.
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
 
+/// After so many tasks that the fuel paid for was not enough for, the rest is not even tried.
+pub const STOPPED_MAX: u32 = 2;
+
 /// What a worker must know before it walls itself in.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
