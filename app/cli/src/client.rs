@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use glean_node::api::types::{ApiError, ApiFile, NetworkInfo};
-use glean_node::home::{Home, HomeError};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, StatusCode};
@@ -188,16 +187,24 @@ pub async fn wait_ready(home: &Path, child: &mut Child) -> Result<Client> {
         if let Some(client) = Client::find(home).await {
             return Ok(client);
         }
-        // Another process has started the node at the same moment, and it is not ready yet.
-        let is_starting =
-            || Home::open(home).and_then(|home| home.lock()).is_err_and(|e| matches!(e, HomeError::Busy(_)));
-        if ended && !is_starting() {
+        // A held lock: another process has started the node at the same moment, and it is not ready yet.
+        if ended && lock_is_free(home)? {
             bail!(Fail::new("node_start", last_lines(&log_path(home))));
         }
         ended = child.try_wait()?.is_some();
         tokio::time::sleep(POLL_EVERY).await;
     }
     bail!(Fail::new("node_start", last_lines(&log_path(home))))
+}
+
+/// Whether no process holds the home.
+pub fn lock_is_free(home: &Path) -> Result<bool> {
+    let path = home.join("run/lock");
+    match std::fs::File::open(&path) {
+        Ok(file) => Ok(file.try_lock().is_ok()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e).with_context(|| format!("could not open {}", path.display())),
+    }
 }
 
 fn cannot_make(path: &Path) -> String {

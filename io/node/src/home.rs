@@ -15,8 +15,12 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
+
+/// A look takes microseconds.
+const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,14 +91,18 @@ impl Home {
         self.root.join(name)
     }
 
-    /// Keeps every other process out until dropped.
+    /// Keeps every other process out until dropped. Waits a moment for one that only looks whether the home is free.
     pub fn lock(&self) -> Result<HomeLock, HomeError> {
         let path = self.path("run/lock");
         let file = File::create(&path).map_err(|e| io("create", &path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(HomeLock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(HomeError::Busy(self.root.display().to_string())),
-            Err(fs::TryLockError::Error(e)) => Err(io("lock", &path, e)),
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(HomeLock { _file: file }),
+                Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => std::thread::yield_now(),
+                Err(fs::TryLockError::WouldBlock) => return Err(HomeError::Busy(self.root.display().to_string())),
+                Err(fs::TryLockError::Error(e)) => return Err(io("lock", &path, e)),
+            }
         }
     }
 

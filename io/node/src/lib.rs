@@ -22,7 +22,7 @@ pub mod decoders;
 mod events;
 pub mod home;
 mod import;
-pub mod journal;
+mod journal;
 mod ledger;
 mod network;
 mod offers;
@@ -36,5 +36,6 @@ pub mod worker;
 mod world;
 
 pub use clock::now_ms;
+pub use journal::{Frame, JournalError, inspect as inspect_journal};
 pub use network::{JoinError, JoinLine, Network};
 pub use run::{NodeOptions, SetupError, join, network_init, run_node};

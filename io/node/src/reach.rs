@@ -20,7 +20,11 @@ pub async fn open_relay(net: &Net, network: &Network, settings: &Settings) -> Op
     }
     let direct = net.addr().direct;
     let port = direct.first().map_or(0, SocketAddr::port);
-    let shown = direct.iter().find(|addr| addr.is_ipv4() && !addr.ip().is_loopback()).or(direct.first())?.ip();
+    let Some(shown) = direct.iter().find(|addr| addr.is_ipv4() && !addr.ip().is_loopback()).or(direct.first()) else {
+        tracing::warn!("no relay: this machine has no address");
+        return None;
+    };
+    let shown = shown.ip();
     let bind = settings.bind.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
     for port in [port, 0] {
         let url = settings.relay_url.clone();

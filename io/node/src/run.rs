@@ -362,6 +362,7 @@ async fn bind(home: &Home, network: &Network, settings: &Settings) -> Result<Net
     let mut config = NetConfig::new(*node_secret(home)?);
     config.relays = network.ledger.iter().filter_map(|ledger| ledger.relay.clone()).collect();
     config.bind = vec![match (settings.bind, bound_port(home)?) {
+        (Some(addr), Some(port)) if addr.port() == 0 => SocketAddr::new(addr.ip(), port),
         (Some(addr), _) => addr,
         (None, Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
         (None, None) => SocketAddr::from(([0, 0, 0, 0], 0)),

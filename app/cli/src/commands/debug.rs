@@ -1,7 +1,7 @@
 //! `glean debug`: what lies on the disk, for those who look for a mistake.
 
 use anyhow::Result;
-use glean_node::journal::{Frame, inspect};
+use glean_node::{Frame, inspect_journal};
 
 use super::Context;
 use crate::args::DebugCmd;
@@ -17,7 +17,7 @@ pub fn debug(context: &Context, what: &DebugCmd) -> Result<u8> {
         return Err(Fail::new("no_journal", path.display().to_string()).into());
     }
     let (mut frames, mut records, mut failed) = (0u64, 0u64, Ok(()));
-    let read = inspect(&path, |frame| {
+    let read = inspect_journal(&path, |frame| {
         frames += 1;
         records += frame.records.len() as u64;
         let shown = if ui.json { ui.out_json(&frame) } else { ui.out(&line(&frame, *full)) };

@@ -8,8 +8,7 @@ use glean_node::worker::{WorkerConfig, WorkerPool};
 use serde::Serialize;
 
 use super::Context;
-use super::network::lock_is_free;
-use crate::client::Client;
+use crate::client::{Client, lock_is_free};
 use crate::text;
 use crate::ui::{Ui, now_ms};
 

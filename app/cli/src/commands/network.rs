@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{Context, wait};
 use crate::args::{JoinArgs, NetworkArgs, NetworkCmd, NodeArgs};
-use crate::client::Client;
+use crate::client::{Client, lock_is_free};
 use crate::fail::Fail;
 use crate::text;
 use crate::ui::Ui;
@@ -148,16 +148,6 @@ pub async fn stop_node(home: &Path) -> Result<bool> {
         tokio::time::sleep(POLL_EVERY).await;
     }
     Err(Fail::new("node_stuck", node.pid.to_string()).into())
-}
-
-/// Whether no process holds the home.
-pub fn lock_is_free(home: &Path) -> Result<bool> {
-    let path = home.join("run/lock");
-    match std::fs::File::open(&path) {
-        Ok(file) => Ok(file.try_lock().is_ok()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(e) => Err(e).with_context(|| format!("could not open {}", path.display())),
-    }
 }
 
 /// `glean status`.

@@ -252,6 +252,7 @@ pub async fn watch(
             Next::End if is_running(node, job).await? => follow.resume(node, job).await?,
             Next::End => break,
             Next::Interrupt => {
+                ui.out_bytes(&said)?;
                 bar.finish_and_clear();
                 return Ok(None);
             }

@@ -16,8 +16,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::network::lock_is_free;
 use crate::args::{WalletArgs, WalletCmd};
+use crate::client::lock_is_free;
 use crate::fail::Fail;
 use crate::text;
 use crate::ui::Ui;

@@ -4,6 +4,7 @@
 //! a second demo out of the folder. Homes are kept, so a second run goes on where the first one was.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -66,6 +67,7 @@ impl House {
 
     /// Starts everybody and waits until all answer, in the order of [`House::names`].
     pub async fn start(&mut self) -> Result<Vec<Client>> {
+        [LEDGER, REQUESTER].iter().try_for_each(|name| self.settle(name, None))?;
         glean_node::network_init(&self.home(LEDGER), "demo")?;
         self.spawn(LEDGER)?;
         if !House::names().all(|name| self.home(name).join("network.json").exists()) {
@@ -97,7 +99,12 @@ impl House {
             lie_every: liar.then_some(LIE_EVERY),
             ..ShareRequest::default()
         };
-        let settings = Settings { share: Some(Share::from_request(&request, machine)), ..Settings::default() };
+        self.settle(name, Some(Share::from_request(&request, machine)))
+    }
+
+    /// Nobody in this house can be reached from another machine.
+    fn settle(&self, name: &str, share: Option<Share>) -> Result<()> {
+        let settings = Settings { share, bind: Some((Ipv4Addr::LOCALHOST, 0).into()), ..Settings::default() };
         Ok(Home::open(&self.home(name))?.write_json("settings.json", &settings)?)
     }
 
