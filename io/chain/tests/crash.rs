@@ -110,7 +110,10 @@ async fn death_at_any_moment_loses_nothing() {
             heard += 1;
             if heard == 3 {
                 // Between two acknowledgements lie several journal writes; walk through them.
-                std::thread::sleep(Duration::from_micros(round * 700));
+                let moment = Instant::now() + Duration::from_micros(round * 700);
+                while Instant::now() < moment {
+                    std::hint::spin_loop();
+                }
                 child.kill().expect("dies");
             }
         });
