@@ -27,5 +27,7 @@ pub use invariants::Invariants;
 pub use ledger::{FEE_BPS, Ledger, LedgerError};
 pub use link::Link;
 pub use random::{Random, seeds};
-pub use villains::{Forger, Haggler, Informed, Liar, Shrugger, Staller, Vanisher, Villain};
+pub use villains::{
+    Bluffer, Copier, Flooder, Forger, Haggler, Informed, Liar, Replayer, Shrugger, Staller, Vanisher, Villain,
+};
 pub use world::World;

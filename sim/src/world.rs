@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use glean_protocol::{
-    Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms, Submission,
+    Defence, Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms,
+    Submission,
 };
 use glean_types::params::FUEL_PER_TASK;
 use glean_types::{
@@ -29,6 +30,8 @@ const EPOCH_MS: u64 = 1_800_000_000_000;
 const END_US: u64 = 6 * 3_600 * 1_000_000;
 /// How long until a session is seen to be gone.
 const GONE_US: u64 = 800_000;
+/// How long the requester is down at most.
+const REQUESTER_DOWN_MS_MAX: u64 = 5_000;
 /// How long the ledger takes.
 const BLOCK_US: u64 = 1_000_000;
 
@@ -83,6 +86,7 @@ struct Host {
     /// Grows with each crash: what was meant for an earlier life is lost.
     life: u32,
     skew_ms: u64,
+    fuel_run: u64,
     /// When each slot is free again, and runs that were stopped.
     slots_us: Vec<u64>,
     stopped: BTreeSet<RunId>,
@@ -115,6 +119,8 @@ pub struct World {
     fuel_run: u64,
     /// Burnt for tasks that were stopped at a price cap.
     unpaid_fuel: u64,
+    /// When machines came and went, and their speed, 10^6 fuel per second.
+    capacity: Vec<(u64, i64)>,
     /// Tasks whose answers the requester has accepted.
     accepted: Arc<Mutex<BTreeSet<u32>>>,
 }
@@ -156,6 +162,7 @@ impl World {
             steps: 0,
             fuel_run: 0,
             unpaid_fuel: 0,
+            capacity: Vec::new(),
             accepted: Arc::default(),
         };
         world.add_host(None);
@@ -169,6 +176,24 @@ impl World {
         for _ in 0..count {
             self.add_provider();
         }
+        self
+    }
+
+    /// Gives the requester so many gUSD instead of a thousand. To be called before machines are added.
+    pub fn funds(mut self, whole: u64) -> World {
+        self.ledger = Ledger::new(&self.hosts[0].me.key, Amount::whole(whole));
+        self
+    }
+
+    /// Takes a defence away from every node: to show what it is for.
+    pub fn without(self, defence: Defence) -> World {
+        self.settings(|settings| settings.without = Some(defence))
+    }
+
+    /// Makes provider `b` another machine of provider `a`'s owner.
+    pub fn same_owner(mut self, a: usize, b: usize) -> World {
+        self.hosts[b + 1].me.key = self.hosts[a + 1].me.key.clone();
+        self.hosts[b + 1].node = Some(Node::new(self.hosts[b + 1].me.clone(), self.settings.clone()));
         self
     }
 
@@ -228,6 +253,7 @@ impl World {
             journal: Vec::new(),
             life: 0,
             skew_ms: self.random.range(0, 2_000),
+            fuel_run: 0,
             slots_us: vec![0; slots],
             stopped: BTreeSet::new(),
             next_tick_us: None,
@@ -250,6 +276,7 @@ impl World {
         let delay_us = self.random.range(0, 500_000);
         let (terms, account) = (self.hosts[at].terms.clone(), self.hosts[at].me.key.address());
         self.ledger.greet(account);
+        self.count_capacity(at, 1);
         self.give(delay_us, at, Input::Share(terms));
         at
     }
@@ -274,7 +301,7 @@ impl World {
             manifest: Hash::of(&encode(&manifest)),
             tasks,
             budget: budget.parse().expect("a test's budget is an amount"),
-            fuel_max: 10_000_000_000,
+            fuel_max: self.guest.fuel_max.max(5_000_000_000) * 2,
             mem_max: 1 << 26,
             output_max: 1 << 20,
             timeout_ms: 60_000,
@@ -490,15 +517,42 @@ impl World {
         self.fuel_run
     }
 
+    /// Fuel burnt by provider `n`.
+    pub fn fuel_run_by(&self, n: usize) -> u64 {
+        self.hosts[n + 1].fuel_run
+    }
+
     /// Fuel of the answers that stand.
     pub fn fuel_accepted(&self) -> u64 {
         let accepted = |record: &Record| if let Record::Accepted { result, .. } = record { result.fuel } else { 0 };
         self.hosts[0].journal.iter().map(accepted).sum()
     }
 
-    /// Fuel that all machines together burn in a millisecond when none is idle.
-    pub fn speed(&self) -> u64 {
-        self.hosts[1..].iter().map(|host| host.mfuel_per_s * host.slots_us.len() as u64 * 1_000).sum()
+    /// Fuel burnt in the requester's own worker: checks that no machine could be asked.
+    pub fn fuel_run_by_requester(&self) -> u64 {
+        self.hosts[0].fuel_run
+    }
+
+    /// When `fuel` would have been burnt if no machine that was up had ever been idle, virtual milliseconds.
+    pub fn ideal_ms(&self, fuel: u64) -> u64 {
+        let (mut left, mut speed, mut now_us) = (u128::from(fuel), 0i128, 0);
+        for (at_us, change) in &self.capacity {
+            // Fuel per microsecond is 10^6 fuel per second.
+            let burnt = speed.unsigned_abs() * u128::from(at_us - now_us);
+            if burnt >= left {
+                break;
+            }
+            (left, speed, now_us) = (left - burnt, speed + i128::from(*change), *at_us);
+        }
+        (now_us + u64::try_from(left / speed.unsigned_abs().max(1)).unwrap_or(u64::MAX)) / 1_000
+    }
+
+    /// A machine comes (`sign` 1) or goes (-1).
+    fn count_capacity(&mut self, at: HostIx, sign: i64) {
+        let host = &self.hosts[at];
+        if at > 0 {
+            self.capacity.push((self.now_us, sign * (host.mfuel_per_s * host.slots_us.len() as u64) as i64));
+        }
     }
 
     /// Fuel burnt for tasks that were stopped at a price cap.
@@ -578,7 +632,8 @@ impl World {
         let mut outputs = node.step(now_ms, input);
         let wake_ms = node.wake_ms();
         self.steps += 1;
-        if host.villain.is_none() {
+        // Where a defence is missing, it is for the test to see what that breaks.
+        if host.villain.is_none() && self.settings.without.is_none() {
             self.invariants.check_step(host.me.node, &outputs, &self.ledger);
         }
         if let Some(villain) = &mut host.villain {
@@ -736,6 +791,7 @@ impl World {
                 Err(NoVerdict::FuelCap)
             };
             self.fuel_run += fuel;
+            host.fuel_run += fuel;
             let run_us = fuel / host.mfuel_per_s.max(1);
             // The slot that is free first.
             let slot = host.slots_us.iter_mut().min().expect("every host has slots");
@@ -795,12 +851,18 @@ impl World {
 
     /// Whom the next crash hits: now and then the requester.
     fn victim(&mut self) -> HostIx {
-        if self.random.one_in(60) { 0 } else { self.random.range(1, self.hosts.len() as u64 - 1) as usize }
+        if self.random.one_in(5 * self.hosts.len() as u64) {
+            0
+        } else {
+            self.random.range(1, self.hosts.len() as u64 - 1) as usize
+        }
     }
 
     fn on_crash(&mut self, at: HostIx) {
         let Some((every_ms, down_ms)) = self.churn else { return };
         self.crash(at);
+        // A requester's owner wants its results.
+        let down_ms = if at == 0 { down_ms.min(REQUESTER_DOWN_MS_MAX) } else { down_ms };
         let delay_us = self.random.range(0, down_ms * 1_000);
         self.after(delay_us, Happening::Restart(at));
         let next_us = self.random.range(1, 2 * every_ms * 1_000);
@@ -813,6 +875,7 @@ impl World {
         if self.hosts[at].node.take().is_none() {
             return;
         }
+        self.count_capacity(at, -1);
         let host = &mut self.hosts[at];
         host.life += 1;
         host.stopped.clear();
@@ -836,6 +899,7 @@ impl World {
         }
         host.node = Some(node);
         let terms = host.terms.clone();
+        self.count_capacity(at, 1);
         if terms.is_some() {
             self.step(at, Input::Share(terms));
         }

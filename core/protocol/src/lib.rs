@@ -25,6 +25,7 @@
 //! 6. Records of a step are durable before any other output of that step is performed, so a restart from
 //!    the records never promises less, pays twice, or forgets an accepted result.
 
+mod defence;
 pub mod io;
 mod market;
 mod node;
@@ -40,6 +41,7 @@ pub mod views;
 pub mod wire;
 mod work;
 
+pub use defence::Defence;
 pub use io::{
     ChannelView, Event, FailReason, Identity, Input, JobView, Output, Record, RunId, RunOrder, ShareTerms, Submission,
     TaskState,
@@ -48,4 +50,4 @@ pub use market::{History, ScoreCard};
 pub use node::Node;
 pub use settings::Settings;
 pub use views::{Explanation, MachineView, MoneyView, OfferExplanation};
-pub use wire::{NoVerdict, Refusal, SliceDoneMsg, SliceMsg, WorkMsg};
+pub use wire::{CommitMsg, NoVerdict, Refusal, SliceDoneMsg, SliceMsg, WorkMsg};

@@ -123,6 +123,7 @@ impl Node {
                 WorkMsg::Drop { channel, slice } => provider.on_drop(&mut step, from, channel, slice),
                 WorkMsg::Agreed(agreement) => requester.on_agreed(&mut step, from, agreement),
                 WorkMsg::Done(done) => requester.on_done(&mut step, from, *done),
+                WorkMsg::Commit(commit) => requester.on_commit(&mut step, from, *commit),
                 WorkMsg::Refused { channel, slice, refusal } => {
                     requester.on_refused(&mut step, from, channel, slice, refusal)
                 }

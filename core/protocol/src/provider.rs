@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 use glean_types::params::{FUEL_PER_TASK, INLINE_INPUT_MAX, RECEIPT_LIFE_MS, SLICE_TASKS_MAX};
 use glean_types::{
-    Agreement, Amount, ChannelId, Class, Hash, Job, JobId, NodeId, Offer, Paper, Receipt, Signed, TaskResult, TaskSpec,
-    Voucher, merkle,
+    Address, Agreement, Amount, B256, ChannelId, Class, Hash, Job, JobId, NodeId, Offer, Paper, Receipt, Signed,
+    TaskResult, TaskSpec, Voucher, merkle,
 };
 
+use crate::defence::Defence;
 use crate::io::{ChannelView, Event, Output, Record, RunId, RunOrder, ShareTerms};
-use crate::settle::{BadVoucher, Earnings, fuel_for, price_of};
+use crate::settle::{AT_RISK_MAX, BadVoucher, Earnings, fuel_for, price_of};
 use crate::step::Step;
-use crate::wire::{NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{CommitMsg, NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::input_hash;
 
 /// Slices of one channel that may wait or run.
@@ -56,10 +57,18 @@ struct Slice {
 enum Stage {
     Queued,
     Running(RunId),
-    /// Held ready until the previous slice is paid.
-    Held(Vec<Result<TaskResult, NoVerdict>>),
+    /// Signed, and held ready until the previous slice is paid.
+    Held(Box<Answer>),
     /// Sent, not yet paid.
-    Delivered(Box<SliceDoneMsg>),
+    Delivered(Box<Answer>),
+}
+
+/// What a slice is answered with.
+#[derive(Debug)]
+struct Answer {
+    done: Box<SliceDoneMsg>,
+    /// Task index and leaf of each result.
+    leaves: Vec<(u32, B256)>,
 }
 
 /// A channel that pays us.
@@ -125,18 +134,19 @@ impl Channel {
     }
 
     /// The next slice to deliver: the one that is owed again, or, when all is paid, the first that is ready.
-    fn next_held(&self) -> Option<usize> {
+    fn next_held(&self, step: &Step) -> Option<usize> {
         let at = self.slices.iter().position(|slice| matches!(slice.stage, Stage::Held(_)))?;
         let is_owed = self.owed == Some(self.slices[at].number);
         // In order: an earlier slice that still runs goes first.
         let is_first = !self.slices.iter().take(at).any(|slice| matches!(slice.stage, Stage::Running(_)));
-        (is_owed || (self.money.may_deliver() && is_first)).then_some(at)
+        let is_paid = self.money.may_deliver() || !step.has(Defence::OneUnpaid);
+        (is_owed || (is_paid && is_first)).then_some(at)
     }
 
     /// Whether a slice waits here that may be started now.
-    fn may_start(&self) -> bool {
+    fn may_start(&self, step: &Step) -> bool {
         self.view.is_some()
-            && self.at_risk() < 2
+            && (self.at_risk() < AT_RISK_MAX || !step.has(Defence::OneUnpaid))
             && self.slices.iter().any(|slice| matches!(slice.stage, Stage::Queued))
     }
 
@@ -242,16 +252,15 @@ impl Provider {
     /// Says yes once the ledger has shown the channel, and repeats what was delivered and not paid.
     fn agree(&mut self, step: &mut Step, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
+        if channel.view.is_none() && !step.has(Defence::LedgerFirst) {
+            channel.view = Some(unseen(&channel.theirs.paper, step.address));
+        }
         if channel.view.is_none() {
             look_up(step, id, channel);
             return;
         }
         step.send(channel.requester, WorkMsg::Agreed(channel.ours.clone()));
-        for slice in &channel.slices {
-            if let Stage::Delivered(done) = &slice.stage {
-                step.send(channel.requester, WorkMsg::Done(done.clone()));
-            }
-        }
+        channel.slices.iter().for_each(|slice| say_again(step, channel.requester, slice));
     }
 
     fn judge_open(&self, step: &Step, from: NodeId, agreement: &Signed<Agreement>) -> Option<Refusal> {
@@ -369,13 +378,16 @@ impl Provider {
         };
         channel.active_ms = step.now_ms;
         if let Some(slice) = channel.find(number) {
-            if let Stage::Delivered(done) = &slice.stage {
-                step.send(from, WorkMsg::Done(done.clone()));
-            }
+            say_again(step, from, slice);
             return;
         }
         match judge_slice(step, self.terms.as_ref(), channel, &message) {
-            // Perhaps topped up since we last looked.
+            // Perhaps topped up since we last looked; what comes after one that waits for that waits, too.
+            Err(Refusal::DepositTooSmall) | Ok(_)
+                if !is_last_word && !channel.early_slices.is_empty() && channel.early_slices.len() < QUEUE_MAX =>
+            {
+                channel.early_slices.push(message);
+            }
             Err(Refusal::DepositTooSmall) if !is_last_word && channel.early_slices.len() < QUEUE_MAX => {
                 channel.early_slices.push(message);
                 look_up(step, id, channel);
@@ -406,7 +418,7 @@ impl Provider {
         let Some(slots) = self.terms.as_ref().map(|terms| terms.slots) else { return };
         let mut busy = self.busy_tasks();
         while busy < slots.saturating_mul(2) {
-            let may_start = |(_, channel): &(&ChannelId, &mut Channel)| channel.may_start();
+            let may_start = |(_, channel): &(&ChannelId, &mut Channel)| channel.may_start(step);
             let longest = self.channels.iter_mut().filter(may_start).min_by_key(|(_, channel)| channel.served);
             let Some((id, channel)) = longest else { return };
             let Some(slice) = channel.slices.iter_mut().find(|slice| matches!(slice.stage, Stage::Queued)) else {
@@ -432,10 +444,13 @@ impl Provider {
     pub fn on_ran(&mut self, step: &mut Step, run: RunId, results: Vec<Result<TaskResult, NoVerdict>>) {
         let Some((id, number)) = self.runs.remove(&run) else { return };
         if let Some(channel) = self.channels.get_mut(&id) {
-            if let Some(slice) = channel.find(number) {
-                slice.stage = Stage::Held(results);
+            hold(step, id, channel, number, results);
+            deliver(step, channel);
+            // What could not be delivered yet is vouched for.
+            let held = channel.slices.iter().find(|slice| slice.number == number);
+            if let Some(slice) = held.filter(|slice| matches!(slice.stage, Stage::Held(_))) {
+                say_again(step, channel.requester, slice);
             }
-            deliver(step, id, channel);
         }
         self.start_runs(step);
         self.publish(step);
@@ -448,24 +463,24 @@ impl Provider {
             if channel.owed.take_if(|owed| *owed == number).is_some() {
                 channel.money.write_off();
                 step.record(Record::WrittenOff { channel: id, slice: number });
-                deliver(step, id, channel);
+                deliver(step, channel);
                 self.start_runs(step);
             }
             return;
         };
-        if let Stage::Delivered(done) = &channel.slices[at].stage {
+        if let Stage::Delivered(answer) = &channel.slices[at].stage {
             // Delivered work is paid, wanted or not. One who says twice that it will not, or cannot, is believed a few times:
             // else neither would ever work with the other again.
             let is_insistent = channel.unwanted.replace(number) == Some(number);
             if !is_insistent || channel.written_off >= WRITTEN_OFF_MAX {
-                step.send(from, WorkMsg::Done(done.clone()));
+                step.send(from, WorkMsg::Done(answer.done.clone()));
                 return;
             }
             channel.written_off += 1;
             channel.slices.remove(at);
             channel.money.write_off();
             step.record(Record::WrittenOff { channel: id, slice: number });
-            deliver(step, id, channel);
+            deliver(step, channel);
             self.start_runs(step);
             return;
         }
@@ -474,7 +489,7 @@ impl Provider {
             step.put(Output::StopRun(run));
         }
         step.send(from, refused(id, Some(number), Refusal::Dropped));
-        deliver(step, id, channel);
+        deliver(step, channel);
         self.start_runs(step);
     }
 
@@ -485,6 +500,7 @@ impl Provider {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.requester == from) else { return };
         let Some(view) = &channel.view else { return };
         let (signer, deposit) = (view.signer, view.deposit);
+        let deposit = if step.has(Defence::VoucherDeposit) { deposit } else { Amount::MAX };
         match channel.money.take(voucher, signer, deposit, &step.me.domain) {
             Ok(more) => {
                 channel.active_ms = step.now_ms;
@@ -497,7 +513,7 @@ impl Provider {
                 if channel.money.unclaimed() >= step.settings.claim_at {
                     claim(step, channel);
                 }
-                deliver(step, id, channel);
+                deliver(step, channel);
                 self.start_runs(step);
             }
             Err(BadVoucher::OverDeposit) => {
@@ -668,6 +684,18 @@ impl Channel {
     }
 }
 
+/// A channel as the one who claims to have opened it would like it to be seen.
+fn unseen(agreement: &Agreement, payee: Address) -> ChannelView {
+    ChannelView {
+        payer: agreement.requester,
+        payee,
+        signer: agreement.requester,
+        deposit: Amount::MAX,
+        settled: Amount::ZERO,
+        closing: false,
+    }
+}
+
 fn refused(channel: ChannelId, slice: Option<u64>, refusal: Refusal) -> WorkMsg {
     WorkMsg::Refused { channel, slice, refusal }
 }
@@ -699,7 +727,8 @@ fn judge_slice(
     if view.closing {
         return Err(Refusal::BadChannel);
     }
-    if message.slice < channel.next_slice || message.slice - channel.next_slice >= SLICE_GAP_MAX {
+    let is_old = message.slice < channel.next_slice && step.has(Defence::SliceNumbers);
+    if is_old || message.slice.saturating_sub(channel.next_slice) >= SLICE_GAP_MAX {
         return Err(Refusal::OutOfOrder { expected: channel.next_slice });
     }
     if channel.slices.len() >= QUEUE_MAX || channel.capped >= CAPPED_MAX {
@@ -742,35 +771,60 @@ fn judge_slice(
     Ok(job)
 }
 
-/// Delivers the next slice if everything delivered before is paid.
-fn deliver(step: &mut Step, id: ChannelId, channel: &mut Channel) {
-    while let Some(at) = channel.next_held() {
-        let price_per_gfuel = channel.price();
-        let slice = &mut channel.slices[at];
-        let Stage::Held(results) = std::mem::replace(&mut slice.stage, Stage::Queued) else { return };
-        match bill(step, id, price_per_gfuel, slice, results) {
-            Ok(done) => {
-                channel.capped = 0;
-                // What is delivered again after a restart is already counted as owed.
-                let before =
-                    if channel.owed == Some(slice.number) { channel.money.promised() } else { channel.money.delivered };
-                channel.owed = None;
-                channel.money.delivered = before.saturating_add(done.receipt.paper.price);
-                step.record(Record::Delivered(done.receipt.clone()));
-                step.report(Event::Delivered {
-                    requester: channel.requester,
-                    tasks: done.receipt.paper.tasks,
-                    price: done.receipt.paper.price,
-                });
-                step.send(channel.requester, WorkMsg::Done(done.clone()));
-                slice.stage = Stage::Delivered(done);
-            }
-            Err(refusal) => {
-                channel.capped += u32::from(refusal == Refusal::PriceCapTooLow);
-                step.send(channel.requester, refused(id, Some(slice.number), refusal));
-                channel.slices.remove(at);
-            }
+/// Takes a run's results: signed and held ready, or, if there is nothing to bill, refused at once.
+fn hold(
+    step: &mut Step,
+    id: ChannelId,
+    channel: &mut Channel,
+    number: u64,
+    results: Vec<Result<TaskResult, NoVerdict>>,
+) {
+    let price_per_gfuel = channel.price();
+    let Some(slice) = channel.slices.iter_mut().find(|slice| slice.number == number) else { return };
+    match bill(step, id, price_per_gfuel, slice, results) {
+        Ok(answer) => {
+            slice.stage = Stage::Held(Box::new(answer));
+            channel.capped = 0;
         }
+        Err(refusal) => {
+            channel.capped += u32::from(refusal == Refusal::PriceCapTooLow);
+            channel.slices.retain(|slice| slice.number != number);
+            step.send(channel.requester, refused(id, Some(number), refusal));
+        }
+    }
+}
+
+/// Says what was said of a slice's answer before: all of it, or that it is ready.
+fn say_again(step: &mut Step, requester: NodeId, slice: &Slice) {
+    match &slice.stage {
+        Stage::Delivered(answer) => step.send(requester, WorkMsg::Done(answer.done.clone())),
+        Stage::Held(answer) => {
+            let commit = CommitMsg { receipt: answer.done.receipt.clone(), leaves: answer.leaves.clone() };
+            step.send(requester, WorkMsg::Commit(Box::new(commit)));
+        }
+        Stage::Queued | Stage::Running(_) => {}
+    }
+}
+
+/// Delivers the next slice if everything delivered before is paid.
+fn deliver(step: &mut Step, channel: &mut Channel) {
+    while let Some(at) = channel.next_held(step) {
+        let slice = &mut channel.slices[at];
+        let Stage::Held(answer) = std::mem::replace(&mut slice.stage, Stage::Queued) else { return };
+        let receipt = &answer.done.receipt;
+        // What is delivered again after a restart is already counted as owed.
+        let before =
+            if channel.owed == Some(slice.number) { channel.money.promised() } else { channel.money.delivered };
+        channel.owed = None;
+        channel.money.delivered = before.saturating_add(receipt.paper.price);
+        step.record(Record::Delivered(receipt.clone()));
+        step.report(Event::Delivered {
+            requester: channel.requester,
+            tasks: receipt.paper.tasks,
+            price: receipt.paper.price,
+        });
+        step.send(channel.requester, WorkMsg::Done(answer.done.clone()));
+        slice.stage = Stage::Delivered(answer);
         if channel.money.may_deliver() {
             // A free slice is paid by being free.
             channel.slices.retain(|slice| !matches!(slice.stage, Stage::Delivered(_)));
@@ -785,7 +839,7 @@ fn bill(
     price_per_gfuel: Amount,
     slice: &Slice,
     results: Vec<Result<TaskResult, NoVerdict>>,
-) -> Result<Box<SliceDoneMsg>, Refusal> {
+) -> Result<Answer, Refusal> {
     let mut answers = Vec::with_capacity(results.len());
     let mut leaves = Vec::with_capacity(results.len());
     let mut unanswered = Vec::new();
@@ -804,7 +858,7 @@ fn bill(
                     continue;
                 }
                 fuel = more;
-                leaves.push(result.leaf(slice.job_id, *input));
+                leaves.push((*index, result.leaf(slice.job_id, *input)));
                 answers.push(result);
             }
             Err(why) => unanswered.push((*index, why)),
@@ -823,7 +877,7 @@ fn bill(
         job: slice.job_id,
         slice: slice.number,
         tasks: answers.len() as u32,
-        results_root: merkle::root(&leaves),
+        results_root: merkle::root(&leaves.iter().map(|(_, leaf)| *leaf).collect::<Vec<B256>>()),
         fuel: fuel.saturating_add(FUEL_PER_TASK.saturating_mul(answers.len() as u64)),
         price: price_of(price_per_gfuel, fuel, answers.len() as u64),
         provider: step.address,
@@ -831,5 +885,5 @@ fn bill(
         expiry_ms: step.now_ms.saturating_add(RECEIPT_LIFE_MS),
     };
     let receipt = receipt.sign(&step.me.key, &step.me.domain);
-    Ok(Box::new(SliceDoneMsg { receipt, results: answers, unanswered }))
+    Ok(Answer { done: Box::new(SliceDoneMsg { receipt, results: answers, unanswered }), leaves })
 }

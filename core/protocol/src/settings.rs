@@ -2,6 +2,8 @@
 
 use glean_types::Amount;
 
+use crate::defence::Defence;
+
 /// A node's own choices. The defaults suit a network of strangers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -9,8 +11,8 @@ pub struct Settings {
     pub machines_max: usize,
     /// Slices at one provider that are not answered yet: one running, one queued behind it.
     pub depth: usize,
-    /// Whether answers are checked. Only tests that show what checks are for turn this off.
-    pub checks: bool,
+    /// A defence that is missing: only in tests, to show what it is for.
+    pub without: Option<Defence>,
     /// The deposit aimed at per channel; the budget may allow less.
     pub deposit_aim: Amount,
     /// How often to ask the index nodes while work is under way.
@@ -50,9 +52,9 @@ const fn milli(n: u128) -> Amount {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            machines_max: 256,
+            machines_max: 1_024,
             depth: 2,
-            checks: true,
+            without: None,
             deposit_aim: milli(200),
             query_every_ms: 5_000,
             lease_min_ms: 15_000,

@@ -8,12 +8,16 @@
 //! 1. `promised` only grows and `promised + reserved` never passes the deposit: before a slice goes out its
 //!    price cap is reserved, and a voucher is signed only out of a reserve.
 //! 2. The same holds for a job's budget ([`Purse`]), so no order of messages can overspend it.
-//! 3. A provider has at most one delivered slice unpaid ([`Earnings::may_deliver`]).
+//! 3. A provider has at most one delivered slice unpaid ([`Earnings::may_deliver`]), and works on at most one more
+//!    ([`AT_RISK_MAX`]).
 
 use std::sync::Arc;
 
 use glean_types::params::FUEL_PER_TASK;
 use glean_types::{AccountKey, Agreement, Amount, ChannelId, Domain, Paper, Signed, Voucher};
+
+/// Slices of one requester that may cost a provider work and are not paid: one delivered, one running or held back.
+pub(crate) const AT_RISK_MAX: usize = 2;
 
 /// Money that may be spent at most once: a job's budget, or a channel's deposit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use glean_types::{Address, NodeId};
 
+use crate::defence::Defence;
 use crate::io::{Event, Identity, Output, Record, RunId};
 use crate::settings::Settings;
 use crate::wire::WorkMsg;
@@ -37,6 +38,11 @@ impl Step<'_> {
 
     pub fn send(&mut self, to: NodeId, message: WorkMsg) {
         self.out.push(Output::Send { to, message });
+    }
+
+    /// Whether we have a defence: always, but in tests of what it is for.
+    pub fn has(&self, defence: Defence) -> bool {
+        self.settings.without != Some(defence)
     }
 
     pub fn new_run(&mut self) -> RunId {

@@ -8,9 +8,11 @@
 //! job and the one that was asked again. Both count it towards their share, which halves the cost of checking
 //! and leaves the chance that a given task of a given machine is compared at one in [`one_in`].
 //!
-//! Why checks never wait in a circle: a slice is paid after its checks, and a machine delivers its next slice
-//! only after that. A copy therefore travels only in a slice whose predecessor at that machine went out before
-//! the original did ([`may_carry`]): what a payment waits for was always sent earlier, which cannot go round.
+//! Why checks never wait in a circle: a slice is paid after its checks, and a machine shows its next answers only after
+//! that. But it runs the next slice at once and commits to what it found ([`crate::wire::CommitMsg`]), a commitment is
+//! enough to compare, and no slice is sent to a machine that would not run it before it is paid
+//! ([`crate::settle::AT_RISK_MAX`]): so no check waits for any payment. And every slice takes as many open checks along
+//! as it can, so that they never pile up.
 
 use glean_types::params::{CANARY_ONE_IN, CHECK_ALL_FIRST, CHECK_CLEAN_AFTER, CHECK_ONE_IN_CLEAN, CHECK_ONE_IN_NEW};
 use glean_types::{B256, JobId, NodeId};
@@ -53,12 +55,6 @@ pub(crate) fn is_canary(secret: &[u8; 32], job: JobId, index: u32, machine: Node
 /// Whether this machine is the one that runs the copy: a coin, so that the next in line is not always it.
 pub(crate) fn is_checker(secret: &[u8; 32], job: JobId, index: u32, machine: NodeId) -> bool {
     roll(secret, b'k', job, index, machine).is_multiple_of(2)
-}
-
-/// Whether a machine whose last slice was number `last_sent` may carry a copy from slice `original`
-/// (numbers over all machines, in order of sending). See the head of this file.
-pub(crate) fn may_carry(last_sent: Option<u64>, original: u64) -> bool {
-    last_sent.is_none_or(|last| last < original)
 }
 
 /// One machine's answer to a task under check.

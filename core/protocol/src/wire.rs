@@ -6,15 +6,20 @@
 //!                   <───────────────────────── Agreed     countersigned
 //!   Slice 0, Slice 1 ────────────────────────>            runs 0, may run 1, holds 1 back until 0 is paid
 //!                   <───────────────────────── Done 0     results and one receipt
+//!                   <───────────────────────── Commit 1   its receipt and leaves: bound to answers not yet shown
 //!   Pay(voucher)    ─────────────────────────>            after its own checks
 //!                   <───────────────────────── Done 1
 //! ```
+//!
+//! A commitment lets the requester compare answers before it has them: no check of one machine ever waits until another
+//! machine is paid. It shows hashes only, but of a short answer somebody may guess what it is.
 //!
 //! Every message may be sent again after a reconnect; both sides treat a repeat as already done.
 
 use glean_types::params::{FRAME_MAX, SLICE_TASKS_MAX};
 use glean_types::{
-    Agreement, Amount, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode, encode,
+    Agreement, Amount, B256, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode,
+    encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +42,8 @@ pub enum WorkMsg {
     Slice(Box<SliceMsg>),
     /// Provider: the answers.
     Done(Box<SliceDoneMsg>),
+    /// Provider: the answers are ready, and held back until an earlier slice is paid.
+    Commit(Box<CommitMsg>),
     /// Requester: paid up to here.
     Pay(Signed<Voucher>),
     /// Requester: no longer wanted (cancelled, or done elsewhere). Work already delivered is still paid.
@@ -85,6 +92,15 @@ pub struct SliceDoneMsg {
     pub results: Vec<TaskResult>,
     /// Tasks (by index) for which this machine has no answer; they cost nothing.
     pub unanswered: Vec<(u32, NoVerdict)>,
+}
+
+/// A provider's word on answers that it holds back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitMsg {
+    /// As it will be delivered.
+    pub receipt: Signed<Receipt>,
+    /// Task index and leaf, in the slice's order, without the unanswered.
+    pub leaves: Vec<(u32, B256)>,
 }
 
 /// Why a machine has no answer for a task. Never held against the task.
@@ -166,6 +182,7 @@ impl WorkMsg {
         let tasks = match &message {
             WorkMsg::Slice(slice) => slice.specs.len(),
             WorkMsg::Done(done) => done.results.len() + done.unanswered.len(),
+            WorkMsg::Commit(commit) => commit.leaves.len(),
             _ => 0,
         };
         let is_bounded = match &message {

@@ -15,8 +15,9 @@ use crate::settle::{Purse, SharedReceipt, fuel_for, price_of};
 
 /// A task that so many machines in a row had no answer for is given up.
 pub(crate) const TRIES_MAX: u8 = 6;
-/// A machine that we know nothing of starts with this many tasks,
+/// A machine that we know nothing of starts with this many tasks, or with one for each of its slots if it has more,
 const FIRST_TASKS: u64 = 2;
+const FIRST_TASKS_MAX: u64 = 8;
 /// and with slices of up to one hundredth of a gUSD; both double as it proves itself.
 const FIRST_VALUE: Amount = match Amount::from_units(10_000_000_000_000_000) {
     Some(amount) => amount,
@@ -44,7 +45,7 @@ pub(crate) struct Task {
     pub by: Ix,
     /// Who confirmed it.
     pub checked_by: Ix,
-    /// The accepted answer's leaf.
+    /// The leaf of the answer that was accepted or, if none is yet, confirmed.
     pub leaf: B256,
 }
 
@@ -69,6 +70,19 @@ impl Task {
     /// Whether an answer of it stands.
     pub fn is_answered(&self) -> bool {
         self.by != Ix::NONE
+    }
+
+    /// Two machines, or our own, say what the answer is. Its slice may still be on its way, and another's be first.
+    pub fn confirm(&mut self, by: Ix, leaf: B256) {
+        self.checked_by = by;
+        if !self.is_answered() {
+            self.leaf = leaf;
+        }
+    }
+
+    /// Whether an answer with this leaf is not what stands or was confirmed.
+    pub fn contradicts(&self, leaf: B256) -> bool {
+        (self.is_answered() || self.checked_by != Ix::NONE) && self.leaf != leaf
     }
 }
 
@@ -290,9 +304,13 @@ pub(crate) struct Size {
     pub price: Amount,
     pub history: History,
     pub mfuel_per_s: u64,
+    pub slots: u32,
+    /// Slots that have no task of ours yet.
+    pub idle: u32,
     pub deposit_free: Amount,
-    /// Machines that share the rest of the job.
+    /// Machines that share the rest of the job, and their speed together.
     pub machines: u32,
+    pub speed: u64,
 }
 
 /// How large the next slice is to be.
@@ -348,16 +366,36 @@ impl Size {
 
     /// Tasks that a slice should have, money aside.
     fn tasks_max(&self, job: &Job) -> u64 {
-        let work = u64::from(job.waiting()).max(job.retro.len() as u64).max(1);
-        let fair = work.div_ceil(2 * u64::from(self.machines.max(1)));
+        let slots = u64::from(self.slots);
+        // Half of its share; in the end, one for each idle slot.
+        let fair = if self.is_tail(job) { u64::from(self.idle) } else { (self.share(job) / 2).max(slots) };
         // Slow start: as many again as it has answered so far, so slices double.
-        let trusted = self.history.answers.saturating_add(FIRST_TASKS);
-        let Some(mean) = job.mean_fuel() else { return fair.min(FIRST_TASKS) };
+        let first = slots.clamp(FIRST_TASKS, FIRST_TASKS_MAX);
+        let trusted = self.history.answers.saturating_add(first);
+        let Some(mean) = job.mean_fuel() else { return fair.min(first) };
         let billed = mean.saturating_add(FUEL_PER_TASK);
         // One mfuel/s is 1,000 fuel per millisecond.
         let timely = self.mfuel_per_s.saturating_mul(1_000).saturating_mul(SLICE_MS_AIM) / billed;
         let worth = fuel_for(self.price, self.value_max()) / billed;
-        fair.min(trusted).min(timely).min(worth).clamp(1, SLICE_TASKS_MAX as u64)
+        // Fewer tasks than slots would leave some of them idle.
+        fair.min(trusted).min(timely.min(worth).max(slots)).clamp(1, SLICE_TASKS_MAX as u64)
+    }
+
+    /// Whether more tasks would only wait there while other machines run dry.
+    pub fn is_enough(&self, job: &Job) -> bool {
+        self.idle == 0 && self.is_tail(job)
+    }
+
+    /// What it would do of the rest of a job if all machines ended together.
+    fn share(&self, job: &Job) -> u64 {
+        let work = u64::from(job.waiting()).max(job.retro.len() as u64).max(1);
+        let speed = u128::from(self.speed.max(self.mfuel_per_s).max(1));
+        u64::try_from(u128::from(work) * u128::from(self.mfuel_per_s) / speed).unwrap_or(work)
+    }
+
+    /// Whether so little is left that tasks are better kept for a machine with an idle slot than queued behind others.
+    fn is_tail(&self, job: &Job) -> bool {
+        self.share(job) < u64::from(self.slots)
     }
 
     /// What a slice at this machine may be worth: doubles with what it was paid, up to the protocol's limit.
@@ -366,14 +404,17 @@ impl Size {
     }
 
     /// The price cap for so many tasks: twice the mean and once the most seen, or, before anything is known,
-    /// what a first slice may be worth; doubled after it proved too low, and never more than the worst case.
+    /// what a slice may be worth, if every machine is to have a share; doubled after it proved too low, and never more than the worst case.
     fn price_max(&self, job: &Job, tasks: u64) -> Amount {
         let expected = match job.mean_fuel() {
             Some(mean) => {
                 let fuel = mean.saturating_mul(2).saturating_mul(tasks).saturating_add(job.fuel_most);
                 price_of(self.price, fuel, tasks)
             }
-            None => self.value_max(),
+            None => {
+                let share = job.purse.free().scale(1, self.machines.max(1).saturating_mul(2));
+                share.min(SLICE_PRICE_MAX.scale(u32::try_from(tasks).unwrap_or(1), 1)).max(self.value_max())
+            }
         };
         let raised = self.over_cap(job).map_or(Amount::ZERO, |cap| cap.scale(2, 1));
         expected.max(raised).min(self.worst(job, tasks))
@@ -427,6 +468,8 @@ pub(crate) struct Slice {
     pub items: Vec<Item>,
     pub price_max: Amount,
     pub sent_ms: u64,
+    /// Since when its machine may work on it: a machine that we owe for an earlier slice waits for us, not we for it.
+    pub clock_ms: u64,
     /// What it should take once it runs.
     pub expected_ms: u64,
     /// How long its lease is once it runs.
@@ -434,8 +477,10 @@ pub(crate) struct Slice {
     pub deadline_ms: u64,
     /// Checks that its payment waits for.
     pub pending: u32,
-    /// Its tasks have been given to another machine as well.
-    pub backed_up: bool,
+    /// Tasks that its machine was at work on when this was sent.
+    pub company: u32,
+    /// The leaves that its machine is bound to, before it shows the answers.
+    pub committed: Vec<(u32, B256)>,
     pub stage: Stage,
 }
 
@@ -469,6 +514,20 @@ impl Slice {
         matches!(self.stage, Stage::Answered(_))
     }
 
+    /// What the whole machine burns in the time that this slice and its company took, if this slice burnt `fuel`: each
+    /// task has a slot of its own while there are enough, and each slot does the same.
+    pub fn fuel_of_all_slots(&self, fuel: u64, slots: u64) -> u64 {
+        let tasks = self.items.len().max(1) as u64;
+        let all = tasks.saturating_add(u64::from(self.company));
+        let whole = u128::from(fuel) * u128::from(slots) * u128::from(all) / u128::from(tasks * all.min(slots).max(1));
+        u64::try_from(whole).unwrap_or(u64::MAX)
+    }
+
+    /// Whether its machine may still be at work on it.
+    pub fn is_in_work(&self) -> bool {
+        self.is_out() && self.committed.is_empty()
+    }
+
     pub fn answered(&self) -> Option<&Answered> {
         match &self.stage {
             Stage::Answered(answered) => Some(answered),
@@ -489,8 +548,11 @@ mod tests {
             price: Amount::whole(1).scale(1, 1_000),
             history: History { answers, paid, ..History::default() },
             mfuel_per_s: 4_000,
+            slots: 1,
+            idle: 1,
             deposit_free: Amount::whole(1),
             machines: 1,
+            speed: 4_000,
         }
     }
 
@@ -541,10 +603,12 @@ mod tests {
     #[test]
     fn a_cap_that_was_too_low_is_doubled() {
         let mut job = job(100, Amount::whole(1), &[]);
-        let (_, first) = sent(job.size(&size(0, Amount::ZERO)));
-        assert_eq!(first, FIRST_VALUE);
-        job.over_cap(Ix(0), first);
-        assert_eq!(sent(job.size(&size(0, Amount::ZERO))).1, FIRST_VALUE.scale(2, 1));
+        let first = |job: &Job, machines| sent(job.size(&Size { machines, ..size(0, Amount::ZERO) })).1;
+        let worst = price_of(size(0, Amount::ZERO).price, 20_000_000_000, 2);
+        assert_eq!(first(&job, 1), worst, "two tasks can cost no more");
+        assert_eq!(first(&job, 100), FIRST_VALUE);
+        job.over_cap(Ix(0), FIRST_VALUE);
+        assert_eq!(first(&job, 100), FIRST_VALUE.scale(2, 1));
         job.over_cap(Ix(0), Amount::whole(1));
         let dear = Size { price: Amount::whole(1), ..size(0, Amount::ZERO) };
         assert_eq!(job.size(&dear), Sizing::NeedBudget);

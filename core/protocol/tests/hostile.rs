@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use glean_protocol::{
-    ChannelView, Identity, Input, NoVerdict, Node, Output, Record, Refusal, RunId, Settings, ShareTerms, SliceDoneMsg,
-    SliceMsg, Submission, WorkMsg,
+    ChannelView, CommitMsg, Identity, Input, NoVerdict, Node, Output, Record, Refusal, RunId, Settings, ShareTerms,
+    SliceDoneMsg, SliceMsg, Submission, WorkMsg,
 };
 use glean_types::{
     AccountKey, Address, Agreement, Amount, B256, ChannelId, Class, Domain, Hash, Job, JobId, Manifest, NodeId, Offer,
@@ -110,7 +110,7 @@ struct Deed {
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = (0u8..20, 2u8..5, 0u64..8, any::<u64>(), prop::bool::weighted(0.2))
+    let deed = (0u8..22, 2u8..5, 0u64..8, any::<u64>(), prop::bool::weighted(0.2))
         .prop_map(|(kind, who, a, b, lie)| Deed { kind, who, a, b, lie });
     prop::collection::vec(deed, 1..160)
 }
@@ -198,7 +198,7 @@ impl World {
             price,
             provider: me.key.address(),
             issued_ms: NOW_MS,
-            expiry_ms: NOW_MS + 1,
+            expiry_ms: NOW_MS + if deed.b.is_multiple_of(17) { 1 } else { glean_types::params::RECEIPT_LIFE_MS },
         };
         let unanswered = slice.specs[keep..].iter().map(|spec| (spec.index, NoVerdict::HostMemory)).collect();
         SliceDoneMsg { receipt: receipt.sign(&me.key, &me.domain), results, unanswered }
@@ -301,6 +301,22 @@ impl World {
                 Input::Message { from, message: WorkMsg::Pay(voucher.sign(&signer.key, &signer.domain)) }
             }
             18 => Input::Message { from, message: WorkMsg::Drop { channel, slice: a } },
+            20 | 21 => {
+                let (to, slice) = take(&mut self.slices, a)?;
+                let done = self.done(to, &slice, deed);
+                let leaf = |result: &TaskResult| {
+                    let spec = slice.specs.iter().find(|spec| spec.index == result.index).unwrap().clone();
+                    let input = glean_types::TaskInput { manifest: Hash([2; 32]), spec };
+                    (result.index, result.leaf(slice.job.paper.id(), input.hash()))
+                };
+                let leaves = done.results.iter().map(leaf).collect();
+                // What was committed to is delivered some time later, perhaps by another deed with another answer.
+                self.slices.push((to, slice));
+                Input::Message {
+                    from: to,
+                    message: WorkMsg::Commit(Box::new(CommitMsg { receipt: done.receipt, leaves })),
+                }
+            }
             _ if lie => Input::RerunFailed(submission().job.paper.id()),
             _ if b.is_multiple_of(5) => Input::ChannelClosing { channel, again_ms: b.is_multiple_of(2).then_some(b) },
             _ => Input::Claimed { channel, settled: units(b % 10_000) },

@@ -1,6 +1,6 @@
 //! Finds the price cap of every slice too low, whatever it is.
 
-use glean_protocol::{Identity, Output, Refusal, WorkMsg};
+use glean_protocol::{Input, NoVerdict};
 
 use super::Villain;
 
@@ -16,16 +16,8 @@ impl Haggler {
 }
 
 impl Villain for Haggler {
-    fn on_outputs(&mut self, _: &Identity, mut outputs: Vec<Output>) -> Vec<Output> {
-        for output in &mut outputs {
-            if let Output::Send { message, .. } = output
-                && let WorkMsg::Done(done) = &*message
-            {
-                let receipt = &done.receipt.paper;
-                let (channel, slice) = (receipt.channel, Some(receipt.slice));
-                *message = WorkMsg::Refused { channel, slice, refusal: Refusal::PriceCapTooLow };
-            }
-        }
-        outputs
+    fn on_input(&mut self, input: Input) -> Input {
+        let Input::Ran { run, results } = input else { return input };
+        Input::Ran { run, results: results.into_iter().map(|_| Err(NoVerdict::FuelCap)).collect() }
     }
 }

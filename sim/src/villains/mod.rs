@@ -1,18 +1,26 @@
 //! Parties that break the rules, each a file. A villain wraps an honest node and tampers with what goes in
 //! or comes out of it; the honest code knows nothing of them.
 
+mod bluffer;
+mod copier;
+mod flooder;
 mod forger;
 mod haggler;
 mod informed;
 mod liar;
+mod replayer;
 mod shrugger;
 mod staller;
 mod vanisher;
 
+pub use bluffer::Bluffer;
+pub use copier::Copier;
+pub use flooder::Flooder;
 pub use forger::Forger;
 pub use haggler::Haggler;
 pub use informed::Informed;
 pub use liar::Liar;
+pub use replayer::Replayer;
 pub use shrugger::Shrugger;
 pub use staller::Staller;
 pub use vanisher::Vanisher;

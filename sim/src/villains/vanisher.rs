@@ -17,7 +17,8 @@ impl Vanisher {
 
 impl Villain for Vanisher {
     fn on_outputs(&mut self, _: &Identity, outputs: Vec<Output>) -> Vec<Output> {
-        let is_answer = |output: &Output| matches!(output, Output::Send { message: WorkMsg::Done(_), .. });
+        let is_answer =
+            |output: &Output| matches!(output, Output::Send { message: WorkMsg::Done(_) | WorkMsg::Commit(_), .. });
         outputs.into_iter().filter(|output| !is_answer(output)).collect()
     }
 }

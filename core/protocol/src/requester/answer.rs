@@ -5,18 +5,20 @@
 //! When no check of the slice is open any more, its answers are accepted and paid in one step, so that a
 //! crash never leaves one without the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use glean_types::params::RECEIPT_LIFE_MS;
-use glean_types::{Amount, B256, NodeId, Paper, TaskResult, merkle};
+use glean_types::params::{FUEL_PER_TASK, RECEIPT_LIFE_MS};
+use glean_types::{Amount, B256, NodeId, Paper, Receipt, Signed, TaskResult, merkle};
 
 use super::Requester;
-use crate::io::{Event, Record, TaskState};
+use crate::defence::Defence;
+use crate::io::{Event, FailReason, Record, TaskState};
 use crate::market::Ix;
 use crate::settle::price_of;
 use crate::step::Step;
 use crate::verify::Place;
-use crate::wire::{NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
+use crate::wire::{CommitMsg, NoVerdict, Refusal, SLICE_GAP_MAX, SliceDoneMsg, SliceMsg, WorkMsg};
 use crate::work::{Answered, Item, PaidSlice, Role, Slice, Stage, TRIES_MAX};
 
 /// Answers that take less than this say nothing about a machine's speed.
@@ -63,22 +65,71 @@ impl Requester {
         }
     }
 
-    /// Whether an answer hangs together; gives its leaves, in the order of the results.
-    fn check_form(&self, step: &Step, ix: Ix, slice: &Slice, done: &SliceDoneMsg) -> Result<Vec<B256>, &'static str> {
-        let receipt = &done.receipt.paper;
-        let job = &self.jobs[slice.job];
+    /// A provider has the answers to a slice and is bound to them; it shows them once it has been paid for the one before.
+    pub fn on_commit(&mut self, step: &mut Step, from: NodeId, commit: CommitMsg) {
+        let Some(ix) = self.market.find(&from) else { return };
+        let receipt = &commit.receipt.paper;
+        let Some(seq) = self.by_number.get(&(receipt.channel, receipt.slice)).copied() else { return };
+        let Some(slice) = self.slices.get(&seq).filter(|slice| slice.machine == ix && slice.is_out()) else { return };
+        if !slice.committed.is_empty() {
+            return;
+        }
+        let leaves: Vec<B256> = commit.leaves.iter().map(|(_, leaf)| *leaf).collect();
+        let mut items = slice.items.iter();
+        let is_asked = commit.leaves.iter().all(|(index, _)| items.any(|item| item.index == *index));
+        let fault = if is_asked { None } else { Some("it answered what it was not asked") };
+        if let Some(why) = fault.or(self.check_receipt(step, ix, slice, &commit.receipt, &leaves).err()) {
+            step.report(Event::SliceLost { job: self.jobs[slice.job].id, provider: from, why: why.into() });
+            self.end_relation(step, ix, why);
+            return;
+        }
+        if let Some(slice) = self.slices.get_mut(&seq) {
+            slice.committed = commit.leaves;
+        }
+        self.compare_committed(step, seq, Arc::new(commit.receipt));
+        self.plan(step);
+    }
+
+    /// Whether a receipt is one for this slice over these leaves.
+    fn check_receipt(
+        &self,
+        step: &Step,
+        ix: Ix,
+        slice: &Slice,
+        signed: &Signed<Receipt>,
+        leaves: &[B256],
+    ) -> Result<(), &'static str> {
+        let receipt = &signed.paper;
         let provider = self.market.get(ix).map(|machine| machine.provider).unwrap_or_default();
         let price_per_gfuel = self.rels[ix.0 as usize].channel.as_ref().map_or(Amount::MAX, |channel| channel.price());
-        if receipt.provider != provider || receipt.job != job.id {
+        if receipt.provider != provider || receipt.job != self.jobs[slice.job].id {
             return Err("its receipt is for something else");
         }
         // What expires before anybody can dispute it is no evidence.
         if receipt.expiry_ms < receipt.issued_ms.saturating_add(RECEIPT_LIFE_MS) {
             return Err("its receipt expires too soon");
         }
-        if receipt.tasks as usize != done.results.len() || done.results.is_empty() {
+        let tasks = leaves.len() as u64;
+        if u64::from(receipt.tasks) != tasks || tasks == 0 {
             return Err("its receipt counts other answers than it sent");
         }
+        let starts = tasks.saturating_mul(FUEL_PER_TASK);
+        let is_billed = |fuel| receipt.price == price_of(price_per_gfuel, fuel, tasks);
+        if step.has(Defence::Bills) && !receipt.fuel.checked_sub(starts).is_some_and(is_billed) {
+            return Err("its bill is wrong");
+        }
+        if receipt.price > slice.price_max {
+            return Err("its bill is above the price cap");
+        }
+        if merkle::root(leaves) != receipt.results_root {
+            return Err("its receipt does not cover its answers");
+        }
+        signed.check(&step.me.domain, provider).map_err(|_| "its receipt is not signed by it")
+    }
+
+    /// Whether an answer hangs together; gives its leaves, in the order of the results.
+    fn check_form(&self, step: &Step, ix: Ix, slice: &Slice, done: &SliceDoneMsg) -> Result<Vec<B256>, &'static str> {
+        let job = &self.jobs[slice.job];
         let mut results = done.results.iter().peekable();
         for item in &slice.items {
             if results.next_if(|result| result.index == item.index).is_none()
@@ -98,21 +149,19 @@ impl Requester {
         if !done.results.iter().all(is_within) {
             return Err("an answer is malformed");
         }
-        let fuel: u64 = done.results.iter().fold(0, |sum, result| sum.saturating_add(result.fuel));
-        let tasks = done.results.len() as u64;
-        let billed = fuel.saturating_add(tasks.saturating_mul(glean_types::params::FUEL_PER_TASK));
-        if receipt.fuel != billed || receipt.price != price_of(price_per_gfuel, fuel, tasks) {
+        let billed = |sum: u64, result: &TaskResult| sum.saturating_add(result.fuel).saturating_add(FUEL_PER_TASK);
+        if step.has(Defence::Bills) && done.receipt.paper.fuel != done.results.iter().fold(0, billed) {
             return Err("its bill is wrong");
-        }
-        if receipt.price > slice.price_max {
-            return Err("its bill is above the price cap");
         }
         let leaves: Vec<B256> =
             done.results.iter().map(|result| result.leaf(job.id, job.input_hash(result.index))).collect();
-        if merkle::root(&leaves) != receipt.results_root {
-            return Err("its receipt does not cover its answers");
+        let bound: BTreeMap<u32, B256> = slice.committed.iter().copied().collect();
+        let is_other =
+            |(result, leaf): (&TaskResult, &B256)| bound.get(&result.index).is_some_and(|bound| bound != leaf);
+        if done.results.iter().zip(&leaves).any(is_other) {
+            return Err("an answer is not the one it had committed to");
         }
-        done.receipt.check(&step.me.domain, provider).map_err(|_| "its receipt is not signed by it")?;
+        self.check_receipt(step, ix, slice, &done.receipt, &leaves)?;
         Ok(leaves)
     }
 
@@ -141,8 +190,9 @@ impl Requester {
         let is_wanted = |item: &&Item| item.role.is_for_answer() && !job.tasks[item.index as usize].is_over();
         let mut wanted: Vec<Item> = slice.items.iter().filter(is_wanted).copied().collect();
         let pending = self.choose_checks(step, slot, ix, seq, &mut wanted, false);
+        let disputed = self.checks.values().filter(|check| check.original != seq && check.holds.contains(&seq)).count();
         if let Some(slice) = self.slices.get_mut(&seq) {
-            slice.pending = pending;
+            slice.pending = pending.saturating_add(disputed as u32);
         }
         true
     }
@@ -178,7 +228,7 @@ impl Requester {
             if why == Some(NoVerdict::FuelCap) && capped <= HEAVY_MAX {
                 self.jobs[slot].tasks[item.index as usize].heavy = true;
             }
-            self.on_unanswered(seq, item, why.unwrap_or(NoVerdict::Worker(String::new())));
+            self.on_unanswered(step, seq, item, why.unwrap_or(NoVerdict::Worker(String::new())));
         }
         // Answers that nobody compares need no look of their own: most of a slice.
         for (at, item) in items.iter().enumerate() {
@@ -197,35 +247,42 @@ impl Requester {
 
     fn measure(&mut self, step: &Step, ix: Ix, seq: u64, done: &SliceDoneMsg) {
         let Some(slice) = self.slices.get(&seq) else { return };
-        let rel = &mut self.rels[ix.0 as usize];
-        let started_ms = slice.sent_ms.max(rel.last_done_ms);
         // An answer that was held back until we paid says nothing about speed.
-        let was_held = rel.last_paid_ms > started_ms;
-        let elapsed_ms = step.now_ms.saturating_sub(started_ms);
-        rel.last_done_ms = step.now_ms;
-        rel.active_ms = step.now_ms;
+        let was_held = !slice.committed.is_empty();
+        let elapsed_ms = step.now_ms.saturating_sub(slice.sent_ms);
+        let slots = self.market.get(ix).map_or(1, |machine| u64::from(machine.slots()));
+        let fuel = slice.fuel_of_all_slots(done.receipt.paper.fuel, slots);
+        self.rels[ix.0 as usize].active_ms = step.now_ms;
         let job = &mut self.jobs[slice.job];
         done.results.iter().for_each(|result| job.measure(result));
         if let Some(history) = self.market.history_mut(ix) {
             history.lost = 0;
             if !was_held && elapsed_ms >= MEASURE_MS_MIN {
-                history.measure(done.receipt.paper.fuel, elapsed_ms);
+                history.measure(fuel, elapsed_ms);
             }
         }
     }
 
     /// A task that this machine had no answer for goes elsewhere.
-    fn on_unanswered(&mut self, seq: u64, item: Item, why: NoVerdict) {
+    fn on_unanswered(&mut self, step: &mut Step, seq: u64, item: Item, why: NoVerdict) {
         let Some(slice) = self.slices.get(&seq) else { return };
         let (slot, ix) = (slice.job, slice.machine);
         match why {
-            NoVerdict::FuelCap => self.put_back(slot, seq, item, Ix::NONE, None),
-            _ => self.put_back(slot, seq, item, ix, Some(why)),
+            NoVerdict::FuelCap => self.put_back(step, slot, seq, item, Ix::NONE, None),
+            _ => self.put_back(step, slot, seq, item, ix, Some(why)),
         }
     }
 
     /// Takes an item out of a slice that will not answer it. `avoid` is the machine that failed, if one did.
-    pub(super) fn put_back(&mut self, slot: usize, seq: u64, item: Item, avoid: Ix, why: Option<NoVerdict>) {
+    pub(super) fn put_back(
+        &mut self,
+        step: &mut Step,
+        slot: usize,
+        seq: u64,
+        item: Item,
+        avoid: Ix,
+        why: Option<NoVerdict>,
+    ) {
         match item.role {
             Role::Original | Role::Backup => {
                 let adopted = self.orphan_check(slot, seq, item.index);
@@ -239,10 +296,12 @@ impl Requester {
                 if task.is_over() || task.live > 0 || adopted {
                     return;
                 }
-                if task.tries >= TRIES_MAX {
-                    self.last_resort(slot, item.index);
-                } else {
-                    job.requeue(item.index);
+                match why {
+                    _ if task.tries < TRIES_MAX => job.requeue(item.index),
+                    Some(why) if !step.has(Defence::LastResort) => {
+                        self.fail(step, slot, item.index, FailReason::NoVerdict(why));
+                    }
+                    _ => self.last_resort(slot, item.index),
                 }
             }
             Role::Copy => {
@@ -317,7 +376,6 @@ impl Requester {
         self.by_number.remove(&(slice.channel, slice.number));
         let rel = &mut self.rels[ix.0 as usize];
         rel.open.retain(|seq| self.slices.contains_key(seq));
-        rel.last_paid_ms = step.now_ms;
         rel.active_ms = step.now_ms;
         let Some(channel) = &mut rel.channel else { return };
         let voucher = channel.pay(price, slice.price_max, &step.me.key, &step.me.domain);
@@ -331,6 +389,18 @@ impl Requester {
         step.record(Record::Paid { voucher, slice: slice.number, job: job.id, price });
         step.report(Event::SlicePaid { job: job.id, provider: node, price });
         step.send(node, WorkMsg::Pay(voucher));
+        self.restart_clocks(step, ix);
+    }
+
+    /// A machine that was paid may go on: from now on it is we who wait.
+    pub(super) fn restart_clocks(&mut self, step: &Step, ix: Ix) {
+        let mut deadline_ms = step.now_ms;
+        for seq in &self.rels[ix.0 as usize].open {
+            let Some(slice) = self.slices.get_mut(seq).filter(|slice| slice.is_out()) else { continue };
+            deadline_ms = deadline_ms.saturating_add(slice.lease_ms);
+            slice.clock_ms = step.now_ms;
+            slice.deadline_ms = deadline_ms;
+        }
     }
 
     /// Drops slices of other machines all of whose tasks have been answered elsewhere meanwhile.
@@ -377,7 +447,7 @@ impl Requester {
             channel.purse.release(price_max);
         }
         for item in items {
-            self.put_back(slot, seq, item, avoid, why.clone());
+            self.put_back(step, slot, seq, item, avoid, why.clone());
         }
         self.forget_lost(ix);
     }
@@ -419,11 +489,15 @@ impl Requester {
     }
 
     pub(super) fn expire_leases(&mut self, step: &mut Step) {
+        if !step.has(Defence::Leases) {
+            return;
+        }
         for ix in (0..self.rels.len() as u32).map(Ix) {
             let rel = &self.rels[ix.0 as usize];
-            let is_late = rel.open.iter().any(|seq| {
-                self.slices.get(seq).is_some_and(|slice| slice.is_out() && step.now_ms >= slice.deadline_ms)
-            });
+            let is_late = !self.is_owed(ix)
+                && rel.open.iter().any(|seq| {
+                    self.slices.get(seq).is_some_and(|slice| slice.is_out() && step.now_ms >= slice.deadline_ms)
+                });
             let is_gone = !rel.up
                 && rel.open.iter().any(|seq| self.slices.get(seq).is_some_and(Slice::is_out))
                 && rel
@@ -459,6 +533,11 @@ impl Requester {
         let Some(seq) = self.by_number.get(&(channel, number)).copied() else { return };
         let Some(refused) = self.slices.get(&seq).filter(|slice| !slice.is_answered()) else { return };
         let (slot, price_max) = (refused.job, refused.price_max);
+        if matches!(refused.stage, Stage::Lost) && refusal == Refusal::Dropped {
+            // As asked.
+            self.forget(seq);
+            return;
+        }
         let (avoid, why) = self.judge_refusal(step, ix, slot, price_max, refusal);
         self.lose(step, seq, avoid, why);
         self.forget(seq);
@@ -499,7 +578,8 @@ impl Requester {
                 (Ix::NONE, None)
             }
             Refusal::PriceCapTooLow => {
-                self.jobs[slot].over_cap(ix, price_max);
+                let all = if step.has(Defence::OwnCaps) { vec![ix] } else { self.ranked.clone() };
+                all.into_iter().for_each(|ix| self.jobs[slot].over_cap(ix, price_max));
                 (Ix::NONE, None)
             }
             Refusal::NoVerdict(why) => {
@@ -521,15 +601,20 @@ impl Requester {
     pub(super) fn resend(&mut self, step: &mut Step, ix: Ix) {
         let Some(node) = self.market.node(ix) else { return };
         for seq in self.rels[ix.0 as usize].open.clone() {
-            let Some(slot) = self.slices.get(&seq).map(|slice| slice.job) else { continue };
+            let Some((slot, tasks)) = self.slices.get(&seq).map(|slice| (slice.job, slice.items.len())) else {
+                continue;
+            };
             let holders = self.holders(step, slot, ix);
+            let lease = self.lease(step, slot, ix, tasks);
             let Some(slice) = self.slices.get_mut(&seq).filter(|slice| slice.is_out()) else { continue };
             if slice.sent_ms == step.now_ms {
                 continue;
             }
             let job = &self.jobs[slice.job];
             let specs = slice.items.iter().map(|item| job.specs[item.index as usize].clone()).collect();
-            slice.deadline_ms = slice.deadline_ms.max(step.now_ms.saturating_add(slice.lease_ms));
+            (slice.expected_ms, slice.lease_ms) = lease;
+            // It may have been restarted, and have to begin again.
+            slice.committed.clear();
             step.send(
                 node,
                 WorkMsg::Slice(Box::new(SliceMsg {
@@ -542,6 +627,7 @@ impl Requester {
                 })),
             );
         }
+        self.restart_clocks(step, ix);
     }
 }
 

@@ -4,11 +4,14 @@
 //! us. A machine found wrong is never paid for that slice, gets no further work, and everything of its that
 //! nobody had compared is run again; what was already accepted is corrected if need be.
 
+use std::collections::BTreeMap;
+
 use glean_types::params::CHECK_ALL_FIRST;
-use glean_types::{Amount, B256, Paper, TaskResult, Verdict};
+use glean_types::{Address, Amount, B256, Paper, TaskResult, Verdict};
 
 use super::answer::accept;
 use super::{Requester, give};
+use crate::defence::Defence;
 use crate::io::{Event, FailReason, Output, Record, RunId, RunOrder, TaskState};
 use crate::market::Ix;
 use crate::settle::SharedReceipt;
@@ -17,8 +20,10 @@ use crate::verify::{Answer, CREDIT_MAX, Check, Finding, Place};
 use crate::wire::NoVerdict;
 use crate::work::{Item, Role};
 
-/// Tasks of one order to our own worker,
-const OWN_TASKS: usize = 8;
+/// Tasks of one order to our own worker, if they are short,
+const OWN_TASKS: u64 = 8;
+/// together no more than this much fuel: about a second,
+const OWN_FUEL: u64 = 1_000_000_000;
 /// and orders at the same time.
 const OWN_RUNS: usize = 2;
 /// Accepted answers of a caught machine that are run again, newest first.
@@ -71,6 +76,28 @@ impl Requester {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Compares the answers that a machine is bound to and holds back.
+    pub(super) fn compare_committed(&mut self, step: &mut Step, seq: u64, receipt: SharedReceipt) {
+        let Some(slice) = self.slices.get(&seq) else { return };
+        let (slot, ix) = (slice.job, slice.machine);
+        let digest = receipt.paper.digest(&step.me.domain);
+        let leaves: BTreeMap<u32, B256> = slice.committed.iter().copied().collect();
+        for item in slice.items.clone() {
+            let key = (slot, item.index);
+            let Some(check) = self.checks.get_mut(&key) else { continue };
+            let Some(leaf) = leaves.get(&item.index).copied() else {
+                if item.role == Role::Copy {
+                    self.put_back(step, slot, seq, item, Ix::NONE, None);
+                }
+                continue;
+            };
+            if !check.answers.iter().any(|known| known.machine == ix) {
+                check.answers.push(Answer { machine: ix, slice: seq, receipt: receipt.clone(), digest, leaf });
+                self.judge(step, key);
+            }
         }
     }
 
@@ -133,7 +160,9 @@ impl Requester {
         }
         let (slot, index) = key;
         let job = &mut self.jobs[slot];
-        job.tasks[index as usize].checked_by = checker.unwrap_or(Ix::OWN);
+        if let Some(answer) = check.answers.first() {
+            job.tasks[index as usize].confirm(checker.unwrap_or(Ix::OWN), answer.leaf);
+        }
         job.learn(index, check.answers.iter().map(|answer| answer.machine).collect());
         let (provider, checker) =
             (self.market.node(check.machine).unwrap_or_default(), checker.and_then(|ix| self.market.node(ix)));
@@ -204,8 +233,7 @@ impl Requester {
         let (slot, ix) = (slice.job, slice.machine);
         let tasks = &self.jobs[slot].tasks;
         let contradicts = |(item, leaf): (&Item, &B256)| {
-            let task = &tasks[item.index as usize];
-            (!item.void && task.is_answered() && task.leaf != *leaf).then_some((item.index, *leaf))
+            (!item.void && tasks[item.index as usize].contradicts(*leaf)).then_some((item.index, *leaf))
         };
         let found: Vec<(u32, B256)> = slice.items.iter().zip(&answered.leaves).filter_map(contradicts).collect();
         let (receipt, digest) = (answered.receipt.clone(), answered.digest);
@@ -244,25 +272,43 @@ impl Requester {
         let waited = step.now_ms >= answered_ms.saturating_add(patience_ms);
         let is_due = match check.place {
             Place::Waiting => waited || !self.someone_may_check(step, key.0, check),
-            Place::At(_) => waited,
+            Place::At(seq) => waited && self.slices.get(&seq).is_none_or(|copy| self.is_late(step, copy)),
             Place::OwnQueue | Place::Own(_) => false,
         };
-        if is_due {
+        if !is_due {
+            return;
+        }
+        let is_alone = !self.ranked.iter().any(|ix| give::may_check(step, &self.market, check, *ix));
+        if is_alone || self.has_own_room(key.0) {
             self.ask_own(key);
+        } else if let Some(check) = self.checks.get_mut(&key).filter(|check| matches!(check.place, Place::At(_))) {
+            check.place = Place::Waiting;
+            self.jobs[key.0].unplaced.push(key.1);
         }
     }
 
     /// Whether a machine that will soon be sent a slice may answer this check.
     fn someone_may_check(&self, step: &Step, slot: usize, check: &Check) -> bool {
-        self.jobs[slot].has_work()
+        (self.jobs[slot].has_work() || !self.has_own_room(slot))
             && (0u32..).zip(&self.rels).any(|(i, rel)| {
                 rel.engaged
                     && rel.up
                     && rel.broken.is_none()
                     && step.now_ms >= rel.backoff_until_ms
                     && rel.channel.as_ref().is_some_and(|channel| channel.agreed)
-                    && give::may_check(&self.market, &self.rels, check, Ix(i))
+                    && give::may_check(step, &self.market, check, Ix(i))
             })
+    }
+
+    /// Whether our own worker would come to another check of this job soon.
+    pub(super) fn has_own_room(&self, slot: usize) -> bool {
+        self.own_runs.len() < OWN_RUNS || self.own_queue.len() < self.own_tasks(slot)
+    }
+
+    /// How many of a job's tasks go into one order.
+    fn own_tasks(&self, slot: usize) -> usize {
+        let mean = self.jobs[slot].mean_fuel().unwrap_or(OWN_FUEL).max(1);
+        (OWN_FUEL / mean).clamp(1, OWN_TASKS) as usize
     }
 
     fn ask_own(&mut self, key: (usize, u32)) {
@@ -283,7 +329,8 @@ impl Requester {
         while self.own_runs.len() < OWN_RUNS {
             let Some((slot, first)) = self.next_own() else { return };
             let mut indexes = vec![first];
-            while indexes.len() < OWN_TASKS && self.own_queue.front().is_some_and(|(next, _)| *next == slot) {
+            while indexes.len() < self.own_tasks(slot) && self.own_queue.front().is_some_and(|(next, _)| *next == slot)
+            {
                 match self.next_own() {
                     Some((same, index)) if same == slot => indexes.push(index),
                     Some(other) => {
@@ -349,7 +396,7 @@ impl Requester {
                 return;
             }
             Err(_) => {
-                self.void(key, &check);
+                self.void(step, key, &check);
                 return;
             }
         };
@@ -364,8 +411,8 @@ impl Requester {
         }
         let job = &mut self.jobs[slot];
         let task = &mut job.tasks[index as usize];
-        if !(task.is_answered() && task.leaf != expected) {
-            task.checked_by = Ix::OWN;
+        if !task.is_answered() || task.leaf == expected {
+            task.confirm(Ix::OWN, expected);
         }
         job.learn(index, right.iter().map(|answer| answer.machine).collect());
         let is_corrected = self.correct(step, key, &result, expected);
@@ -421,7 +468,7 @@ impl Requester {
     }
 
     /// Nobody can say who is right: those involved are paid, and the task is tried elsewhere.
-    fn void(&mut self, key: (usize, u32), check: &Check) {
+    fn void(&mut self, step: &mut Step, key: (usize, u32), check: &Check) {
         let (slot, index) = key;
         if check.compare() != Finding::Differ && !self.jobs[slot].tasks[index as usize].is_answered() {
             return;
@@ -433,6 +480,7 @@ impl Requester {
             let item = *item;
             if item.role.is_for_answer() {
                 self.put_back(
+                    step,
                     slot,
                     answer.slice,
                     item,
@@ -462,7 +510,8 @@ impl Requester {
         let (slot, index) = key;
         let provider = self.market.node(ix).unwrap_or_default();
         let is_first = self.market.get(ix).is_some_and(|machine| machine.history.faults == 0);
-        self.market.ban(ix, receipt.paper.provider);
+        let owner = if step.has(Defence::OwnerBan) { receipt.paper.provider } else { Address::ZERO };
+        self.market.ban(ix, owner);
         let verdict = Verdict { receipt: digest, index, got, expected, issued_ms: step.now_ms };
         let verdict = verdict.sign(&step.me.key, &step.me.domain);
         step.record(Record::Caught { provider, verdict, receipt: (**receipt).clone() });
@@ -515,8 +564,9 @@ impl Requester {
         }
     }
 
-    /// Whether any check of a job is open.
+    /// Whether our own worker still has to say something about a job. (What payments wait for is known from the slices.)
     pub(super) fn has_checks(&self, slot: usize) -> bool {
-        self.checks.range((slot, 0)..(slot + 1, 0)).next().is_some()
+        let mut checks = self.checks.range((slot, 0)..(slot + 1, 0));
+        checks.any(|(_, check)| matches!(check.place, Place::OwnQueue | Place::Own(_)))
     }
 }

@@ -3,12 +3,14 @@
 //! Machines are served breadth first, one slice each and then the one queued behind it, so that nobody waits
 //! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
 
-use glean_types::params::{INLINE_SLICE_MAX, SLICE_TASKS_MAX};
+use glean_types::params::{CHECK_ALL_FIRST, INLINE_SLICE_MAX, SLICE_TASKS_MAX};
 use glean_types::{Amount, B256, TaskSpec};
 
 use super::{Relation, Requester};
+use crate::defence::Defence;
 use crate::io::{Event, FailReason, Output, Record, TaskState};
 use crate::market::Ix;
+use crate::settle::AT_RISK_MAX;
 use crate::step::Step;
 use crate::verify::{self, Check, Place};
 use crate::wire::{HOLDERS_MAX, SliceMsg, WorkMsg};
@@ -18,8 +20,11 @@ use crate::work::{Item, Role, Size, Sizing, Slice, Stage};
 const LOOK_MAX: usize = 64;
 /// A lease before anything is known of a job's fuel is at most this long.
 const LEASE_MS_MAX: u64 = 3_600_000;
-/// A slice this much over its expected time is copied to idle machines.
+/// A slice this much over its expected time is copied to idle machines,
 const LATE_MS: u64 = 1_000;
+/// but no task to more than so many machines: less if they would only be faster, more if they are late.
+const LIVE_MAX: u8 = 2;
+const LIVE_MAX_LATE: u8 = 4;
 
 impl Requester {
     /// Does whatever can be done now: called after everything that may have made room or work.
@@ -61,14 +66,20 @@ impl Requester {
 
     /// Engages the best machines until their slots cover the work, and keeps sessions and channels up.
     fn engage(&mut self, step: &mut Step) {
-        let wanted: u64 =
+        let waiting: u64 =
             self.active().map(|slot| u64::from(self.jobs[slot].waiting()) + self.jobs[slot].retro.len() as u64).sum();
+        let leased: u64 = self.active().map(|slot| u64::from(self.jobs[slot].count(TaskState::Leased))).sum();
+        // When nothing waits, idle machines are wanted for what others are not done with.
+        let (wanted, busy) = if waiting > 0 { (waiting, AT_RISK_MAX) } else { (leased, 1) };
         let (mut slots, mut count) = (0u64, 0usize);
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
             if self.rels[ix.0 as usize].engaged {
-                // One that rests, or has just lost work, may not be all that a job depends on.
-                let is_sound = self.is_usable(step, ix) && self.market.get(ix).is_some_and(|m| m.history.lost == 0);
+                // One that rests, has enough, has just lost work or is late with it may not be all that a job depends on.
+                let is_sound = self.rels[ix.0 as usize].open.len() < busy
+                    && self.is_usable(step, ix)
+                    && self.market.get(ix).is_some_and(|machine| machine.history.lost == 0)
+                    && !self.is_behind(step, ix);
                 slots += if is_sound { u64::from(self.market.get(ix).map_or(0, |machine| machine.slots())) } else { 0 };
                 count += 1;
                 self.prepare(step, ix, count);
@@ -122,10 +133,13 @@ impl Requester {
             return;
         }
         let budget: Amount = self.active().map(|slot| self.jobs[slot].purse.free()).sum();
-        // What lies with machines that are gone comes home one day; until then it must not keep newcomers out. (What is
-        // spent is held to the budgets by purses, whatever is deposited.)
-        let is_here = |rel: &&Relation| rel.up || rel.funding.is_some();
-        let locked: Amount = self.rels.iter().filter(is_here).map(idle_deposit).sum();
+        // What lies with machines that are gone or silent comes home one day; until then it must not keep newcomers out.
+        // (What is spent is held to the budgets by purses, whatever is deposited.)
+        let is_here = |(ix, rel): &(Ix, &Relation)| {
+            rel.funding.is_some() || (rel.up && self.market.get(*ix).is_some_and(|machine| machine.history.lost == 0))
+        };
+        let rels = (0u32..).map(Ix).zip(&self.rels);
+        let locked: Amount = rels.filter(is_here).map(|(_, rel)| idle_deposit(rel)).sum();
         let room = budget.saturating_sub(locked);
         // The first machines leave something for the others that the work needs.
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
@@ -167,7 +181,7 @@ impl Requester {
 
     // ---- slices ----
 
-    /// Whether a machine may be sent another slice: fewer than `depth` are unanswered there.
+    /// Whether a machine may be sent another slice: fewer than `depth` are unpaid there.
     fn may_take(&self, step: &Step, ix: Ix, depth: usize) -> bool {
         let rel = &self.rels[ix.0 as usize];
         let agreed = rel.channel.as_ref().is_some_and(|channel| channel.agreed && !channel.dead);
@@ -176,25 +190,30 @@ impl Requester {
             && agreed
             && rel.broken.is_none()
             && step.now_ms >= rel.backoff_until_ms
-            && self.unanswered(rel) < depth
-    }
-
-    fn unanswered(&self, rel: &Relation) -> usize {
-        rel.open.iter().filter(|seq| self.slices.get(seq).is_some_and(Slice::is_out)).count()
+            && rel.open.len() < depth
     }
 
     /// What the size of a slice for this machine depends on.
     fn size_of(&self, ix: Ix) -> Option<Size> {
         let machine = self.market.get(ix)?;
-        let channel = self.rels[ix.0 as usize].channel.as_ref()?;
-        let machines = self.rels.iter().filter(|rel| rel.engaged && rel.up).count();
+        let rel = &self.rels[ix.0 as usize];
+        let channel = rel.channel.as_ref()?;
+        let in_work = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|slice| slice.is_in_work());
+        let tasks: u32 = in_work.map(|slice| slice.items.len() as u32).sum();
+        let at_work = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
+        let (machines, speed) = at_work.fold((0u32, 0u64), |(count, sum), (ix, _)| {
+            (count + 1, sum.saturating_add(self.market.get(ix).map_or(0, |machine| machine.mfuel_per_s())))
+        });
         Some(Size {
             machine: ix,
             price: channel.price(),
             history: machine.history,
             mfuel_per_s: machine.mfuel_per_s(),
+            slots: machine.slots(),
+            idle: machine.slots().saturating_sub(tasks),
             deposit_free: channel.purse.free(),
-            machines: u32::try_from(machines).unwrap_or(u32::MAX),
+            machines,
+            speed,
         })
     }
 
@@ -202,10 +221,15 @@ impl Requester {
     fn give(&mut self, step: &mut Step, ix: Ix) -> bool {
         for slot in self.active().collect::<Vec<_>>() {
             let job = &self.jobs[slot];
-            if !job.has_work() || self.market.obstacle(ix, &job.paper, step.now_ms).is_some() {
+            // Checks alone are given out when our own worker would not come to them for long.
+            let has_checks = !job.unplaced.is_empty() && !self.has_own_room(slot);
+            if !(job.has_work() || has_checks) || self.market.obstacle(ix, &job.paper, step.now_ms).is_some() {
                 continue;
             }
             let Some(size) = self.size_of(ix) else { return false };
+            if size.is_enough(job) {
+                continue;
+            }
             match job.size(&size) {
                 Sizing::Send { tasks, price_max } => {
                     let items = self.choose(step, slot, ix, tasks as usize);
@@ -232,7 +256,7 @@ impl Requester {
 
     /// Tasks for one slice: checks of other machines first, since payments wait for them.
     fn choose(&mut self, step: &mut Step, slot: usize, ix: Ix, count: usize) -> Vec<Item> {
-        let mut items = self.choose_copies(step, slot, ix, count.div_ceil(2));
+        let mut items = self.choose_copies(step, slot, ix, count);
         let job = &mut self.jobs[slot];
         let mut bytes: usize = items.iter().map(|item| spec_bytes(&job.specs[item.index as usize])).sum();
         for _ in 0..job.retro.len().min(count.saturating_sub(items.len())) {
@@ -280,7 +304,7 @@ impl Requester {
                 continue;
             };
             let is_next = check.has_original() || verify::is_checker(&step.me.secret, job.id, index, node);
-            let fits = items.len() < most && is_next && may_check(&self.market, &self.rels, check, ix);
+            let fits = items.len() < most && is_next && may_check(step, &self.market, check, ix);
             if fits {
                 job.rechecked += 1;
                 items.push(Item::new(index, Role::Copy));
@@ -329,8 +353,9 @@ impl Requester {
         let id = channel.id;
         let ahead_ms: u64 =
             rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|s| s.is_out()).map(|s| s.lease_ms).sum();
+        let in_work = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|slice| slice.is_in_work());
+        let company = in_work.map(|slice| slice.items.len() as u32).sum();
         rel.open.push(seq);
-        rel.last_sent = Some(seq);
         rel.active_ms = step.now_ms;
         let shown = items.iter().filter(|item| !item.role.is_for_answer()).count();
         step.record(Record::Sent {
@@ -362,11 +387,13 @@ impl Requester {
                 items,
                 price_max,
                 sent_ms: step.now_ms,
+                clock_ms: step.now_ms,
                 expected_ms,
                 lease_ms,
                 deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
                 pending: checks,
-                backed_up: false,
+                company,
+                committed: Vec::new(),
                 stage: Stage::Out,
             },
         );
@@ -383,19 +410,25 @@ impl Requester {
         items: &mut Vec<Item>,
         may_add: bool,
     ) -> u32 {
-        if !step.settings.checks {
+        if !step.has(Defence::Checks) {
             return 0;
         }
         let Some(machine) = self.market.get(ix) else { return 0 };
         let (node, right) = (machine.node, machine.history.right);
+        // What it runs for others will count for it, too.
+        let copies = |items: &[Item]| items.iter().filter(|item| item.role == Role::Copy).count() as u32;
+        let open = self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq));
+        let served = copies(items) + open.filter(|slice| slice.is_out()).map(|slice| copies(&slice.items)).sum::<u32>();
+        let right = right.saturating_add(served);
         let job = &mut self.jobs[slot];
         let rel = &mut self.rels[ix.0 as usize];
         let mut holding = 0;
         let mut canaries = Vec::new();
         for item in items.iter().filter(|item| item.role.is_for_answer()) {
             let key = (slot, item.index);
-            let chosen =
-                verify::is_chosen(&step.me.secret, job.id, item.index, node, right.saturating_add(rel.pending_checks));
+            let right = right.saturating_add(rel.pending_checks);
+            let chosen = verify::is_chosen(&step.me.secret, job.id, item.index, node, right)
+                && (right < CHECK_ALL_FIRST || step.has(Defence::CheckFloor));
             if !chosen || self.checks.contains_key(&key) {
                 continue;
             }
@@ -404,6 +437,7 @@ impl Requester {
                 continue;
             }
             if may_add
+                && step.has(Defence::Canaries)
                 && verify::is_canary(&step.me.secret, job.id, item.index, node)
                 && items.len() + canaries.len() < SLICE_TASKS_MAX
                 && let Some(known) = job.known.iter_mut().find(|known| !known.seen.contains(&ix))
@@ -437,7 +471,7 @@ impl Requester {
     }
 
     /// What a slice should take, and how long its lease is.
-    fn lease(&self, step: &Step, slot: usize, ix: Ix, tasks: usize) -> (u64, u64) {
+    pub(super) fn lease(&self, step: &Step, slot: usize, ix: Ix, tasks: usize) -> (u64, u64) {
         let job = &self.jobs[slot];
         let (speed, slots) = self.market.get(ix).map_or((1, 1), |m| (m.mfuel_per_s().max(1), u64::from(m.slots())));
         let tasks = tasks as u64;
@@ -469,29 +503,74 @@ impl Requester {
         if self.active().any(|slot| self.jobs[slot].has_work()) {
             return;
         }
+        let mut out = self.last_to_come(step);
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
+            if out.is_empty() {
+                return;
+            }
             if !self.may_take(step, ix, 1) {
                 continue;
             }
-            let Some(late) = self.late_slice(step, ix) else { return };
-            self.copy_slice(step, late, ix);
+            let is_worth_it = |(seq, left_ms, _): &(u64, u64, Vec<u32>)| {
+                self.slices.get(seq).is_some_and(|slice| {
+                    let here_ms = self.lease(step, slice.job, ix, slice.items.len()).0;
+                    let is_faster = *left_ms >= here_ms.saturating_mul(2).saturating_add(LATE_MS);
+                    slice.machine != ix && (is_faster || self.is_late(step, slice))
+                })
+            };
+            if let Some(at) = out.iter().position(is_worth_it) {
+                let (seq, _, tasks) = &out[at];
+                if self.copy_tasks(step, *seq, tasks, ix) {
+                    out.remove(at);
+                }
+            }
         }
     }
 
-    /// The most overdue slice of another machine.
-    fn late_slice(&self, step: &Step, ix: Ix) -> Option<u64> {
-        let is_late = |slice: &Slice| {
-            let due = self.expected_now(step, slice).saturating_mul(2).saturating_add(LATE_MS);
-            slice.is_out()
-                && !slice.backed_up
-                && slice.machine != ix
-                && step.now_ms >= slice.sent_ms.saturating_add(due)
-        };
-        self.slices.iter().find(|(_, slice)| is_late(slice) && !self.jobs[slice.job].ended).map(|(seq, _)| *seq)
+    /// Slices under way whose tasks hardly anybody else has: those that are expected last first, with the time that is left
+    /// and these tasks.
+    fn last_to_come(&self, step: &Step) -> Vec<(u64, u64, Vec<u32>)> {
+        let mut out = Vec::new();
+        for (seq, slice) in self.slices.iter().filter(|(_, slice)| slice.is_out() && !self.jobs[slice.job].ended) {
+            let live_max = match self.is_late(step, slice) {
+                true => LIVE_MAX_LATE,
+                false if slice.is_in_work() => LIVE_MAX,
+                false => continue,
+            };
+            let tasks = &self.jobs[slice.job].tasks;
+            let is_lone = |item: &&Item| {
+                let task = &tasks[item.index as usize];
+                item.role.is_for_answer() && task.state == TaskState::Leased && task.live < live_max
+            };
+            let lone: Vec<u32> = slice.items.iter().filter(is_lone).map(|item| item.index).collect();
+            let left_ms = slice.clock_ms.saturating_add(self.expected_now(step, slice)).saturating_sub(step.now_ms);
+            if !lone.is_empty() {
+                out.push((*seq, left_ms, lone));
+            }
+        }
+        out.sort_by_key(|(seq, left_ms, _)| (std::cmp::Reverse(*left_ms), *seq));
+        out
     }
 
-    /// What a slice takes from when it was sent, with those before it at its machine. One that was sent before anything was
+    /// Whether a slice has been out for more than twice the time that it should take.
+    pub(super) fn is_late(&self, step: &Step, slice: &Slice) -> bool {
+        let due = || self.expected_now(step, slice).saturating_mul(2).saturating_add(LATE_MS);
+        slice.is_out() && !self.is_owed(slice.machine) && step.now_ms >= slice.clock_ms.saturating_add(due())
+    }
+
+    /// Whether a machine is late with anything.
+    fn is_behind(&self, step: &Step, ix: Ix) -> bool {
+        let mut open = self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq));
+        open.any(|slice| self.is_late(step, slice))
+    }
+
+    /// Whether a machine waits for our payment, and may therefore be idle.
+    pub(super) fn is_owed(&self, ix: Ix) -> bool {
+        self.rels[ix.0 as usize].open.iter().any(|seq| self.slices.get(seq).is_some_and(Slice::is_answered))
+    }
+
+    /// What a slice takes from when it may be worked on, with those before it at its machine. One that was sent before anything was
     /// known of the job is judged by what is known now.
     fn expected_now(&self, step: &Step, slice: &Slice) -> u64 {
         let open = &self.rels[slice.machine.0 as usize].open;
@@ -500,26 +579,26 @@ impl Requester {
         before.map(|other| other.expected_ms.min(self.lease(step, other.job, other.machine, other.items.len()).0)).sum()
     }
 
-    fn copy_slice(&mut self, step: &mut Step, late: u64, ix: Ix) {
-        let Some(slice) = self.slices.get_mut(&late) else { return };
-        slice.backed_up = true;
-        let slot = slice.job;
+    /// Sends these tasks of a slice to another machine, too. False if that machine cannot take them now.
+    fn copy_tasks(&mut self, step: &mut Step, late: u64, tasks: &[u32], ix: Ix) -> bool {
+        let Some(slot) = self.slices.get(&late).map(|slice| slice.job) else { return false };
         let job = &self.jobs[slot];
-        let mut items: Vec<Item> = slice
-            .items
-            .iter()
-            .filter(|item| item.role.is_for_answer() && job.tasks[item.index as usize].state == TaskState::Leased)
-            .map(|item| Item::new(item.index, Role::Backup))
-            .collect();
-        let Some(size) = self.size_of(ix) else { return };
-        let obstacle = self.market.obstacle(ix, &job.paper, step.now_ms);
-        if let Sizing::Send { tasks, price_max } = job.size_for(&size, items.len() as u32)
-            && obstacle.is_none()
-        {
-            items.truncate(tasks as usize);
-            if !items.is_empty() {
+        let mut items: Vec<Item> = tasks.iter().map(|index| Item::new(*index, Role::Backup)).collect();
+        let Some(size) = self.size_of(ix) else { return false };
+        if self.market.obstacle(ix, &job.paper, step.now_ms).is_some() {
+            return false;
+        }
+        match job.size_for(&size, items.len() as u32) {
+            Sizing::Send { tasks, price_max } => {
+                items.truncate(tasks as usize);
                 self.send_slice(step, slot, ix, items, price_max);
+                true
             }
+            Sizing::NeedDeposit { more } => {
+                self.fund(step, ix, 1, more);
+                false
+            }
+            Sizing::NeedBudget => false,
         }
     }
 
@@ -553,12 +632,10 @@ impl Requester {
     }
 }
 
-/// Whether a machine may answer a check: another owner's, and not in a circle of waiting.
-pub(super) fn may_check(market: &crate::market::Market, rels: &[Relation], check: &Check, ix: Ix) -> bool {
+/// Whether a machine may answer a check: another owner's only.
+pub(super) fn may_check(step: &Step, market: &crate::market::Market, check: &Check, ix: Ix) -> bool {
     let owner = |ix| market.get(ix).map(|machine| machine.provider);
-    ix != check.machine
-        && owner(ix) != owner(check.machine)
-        && verify::may_carry(rels[ix.0 as usize].last_sent, check.original)
+    ix != check.machine && (owner(ix) != owner(check.machine) || !step.has(Defence::OtherOwner))
 }
 
 /// Names the opening of a channel: nobody else's and no other of ours.

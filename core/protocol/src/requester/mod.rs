@@ -55,10 +55,6 @@ pub(crate) struct Relation {
     pub opening: Option<(B256, Amount)>,
     /// Slices not yet paid or given up, in order of sending.
     pub open: Vec<u64>,
-    /// The last slice sent, over all machines.
-    pub last_sent: Option<u64>,
-    pub last_done_ms: u64,
-    pub last_paid_ms: u64,
     pub active_ms: u64,
     /// Re-runs served that count towards this machine's own share of checks.
     pub credit: u32,

@@ -14,6 +14,7 @@ use crate::io::{FailReason, Record, Submission, TaskState};
 use crate::market::Ix;
 use crate::settle::PayChannel;
 use crate::step::Step;
+use crate::verify::Place;
 use crate::work::{Item, PaidSlice, Role, Slice, Stage};
 
 impl Requester {
@@ -193,11 +194,13 @@ impl Requester {
                 items,
                 price_max,
                 sent_ms: 0,
+                clock_ms: 0,
                 expected_ms: SLICE_MS_AIM,
                 lease_ms: step.settings.lease_min_ms,
                 deadline_ms: u64::MAX,
                 pending: 0,
-                backed_up: false,
+                company: 0,
+                committed: Vec::new(),
                 stage: Stage::Out,
             },
         );
@@ -255,7 +258,14 @@ impl Requester {
         let job = &mut self.jobs[slot];
         job.purse.reserve(slice.price_max);
         let mut wanted = Vec::new();
-        for item in &slice.items {
+        for item in &mut slice.items {
+            // What an earlier slice carries and is to be checked, this one carried as the copy.
+            let key = (slot, item.index);
+            if let Some(check) = self.checks.get_mut(&key).filter(|check| check.place == Place::Waiting) {
+                item.role = Role::Copy;
+                check.place = Place::At(seq);
+                continue;
+            }
             let task = &mut job.tasks[item.index as usize];
             task.live = task.live.saturating_add(1);
             if !task.is_over() {
@@ -266,7 +276,6 @@ impl Requester {
         let rel = &mut self.rels[ix.0 as usize];
         rel.engaged = true;
         rel.open.push(seq);
-        rel.last_sent = rel.last_sent.max(Some(seq));
         if let Some(channel) = &mut rel.channel {
             channel.purse.reserve(slice.price_max);
         }
@@ -277,9 +286,11 @@ impl Requester {
     }
 
     /// Leases of restored slices start with the first tick: until then nobody knew what time it is.
+    ///
+    /// How long they may take nobody knows either before its machine has been heard of: see [`Requester::resend`].
     pub fn start_clock(&mut self, now_ms: u64) {
         for slice in self.slices.values_mut().filter(|slice| slice.deadline_ms == u64::MAX) {
-            slice.sent_ms = now_ms.saturating_sub(1);
+            (slice.sent_ms, slice.clock_ms) = (now_ms.saturating_sub(1), now_ms);
             slice.deadline_ms = now_ms.saturating_add(slice.lease_ms);
         }
         for rel in &mut self.rels {
