@@ -17,6 +17,8 @@ mod run;
 mod wasi;
 
 #[cfg(test)]
+mod determinism;
+#[cfg(test)]
 mod testing;
 
 pub use cost::{CLASS, class};
