@@ -13,7 +13,14 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 4] = [&["--test", "kills"], &["--test", "network"], &["--test", "villains"], &["--lib"]];
+const SUITES: [&[&str]; 6] = [
+    &["--test", "kills"],
+    &["--test", "network"],
+    &["--test", "villains"],
+    &["--test", "disk"],
+    &["--test", "local"],
+    &["--lib"],
+];
 
 /// Runs what is behind every bar and writes the table into the README.
 pub fn bars() -> Result<()> {

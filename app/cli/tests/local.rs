@@ -1,0 +1,215 @@
+//! What a web page gets from the node's local address, and what anybody who reads logs and process tables gets: nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use common::{LEDGER, Network, PROVIDER, REQUESTER, guest, page};
+use serde_json::Value;
+
+/// Every route of the API that reads or changes something, as a page would have to name it.
+const ROUTES: [(&str, &str); 16] = [
+    ("GET", "/v1/status"),
+    ("GET", "/v1/jobs"),
+    ("POST", "/v1/jobs"),
+    ("GET", "/v1/jobs/last/events"),
+    ("GET", "/v1/jobs/last/outputs"),
+    ("GET", "/v1/jobs/last/receipts"),
+    ("POST", "/v1/jobs/last/cancel"),
+    ("POST", "/v1/jobs/last/rerun"),
+    ("POST", "/v1/quote"),
+    ("GET", "/v1/share"),
+    ("PUT", "/v1/share"),
+    ("DELETE", "/v1/share"),
+    ("GET", "/v1/machines"),
+    ("POST", "/v1/faucet"),
+    ("GET", "/v1/network"),
+    ("POST", "/v1/stop"),
+];
+
+/// A node's local address and the token that opens it.
+fn api(network: &Network, node: &str) -> (String, String) {
+    let file: Value = serde_json::from_slice(&std::fs::read(network.home(node).join("run/api.json")).unwrap()).unwrap();
+    let host = file["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    (host, file["token"].as_str().unwrap().to_owned())
+}
+
+/// Sends one request with exactly these header lines, and reads the whole answer.
+fn ask(host: &str, method: &str, path: &str, headers: &[String]) -> String {
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    let body = r#"{"price":"auto"}"#;
+    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\n{lines}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        .unwrap();
+    let mut answer = Vec::new();
+    // A server that hangs up on nonsense has answered, too.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Every way for a page to ask that we know of: simple requests across sites, rebound names, upgrades; with whatever a page
+/// can put beside them. What it cannot is to set `Authorization` on somebody else's address.
+#[test]
+fn a_web_page_reads_nothing_and_changes_nothing() {
+    let network = Network::start();
+    network.ok(REQUESTER, &["run", &guest("clock"), "--array", "1-3", "--max", "1"]);
+    let (host, token) = api(&network, REQUESTER);
+    let port = host.rsplit(':').next().unwrap();
+    let jobs = || network.ok(REQUESTER, &["jobs", "--json"]);
+    let before = jobs();
+    let hosts = [
+        vec![format!("Host: {host}")],
+        vec![format!("Host: evil.test:{port}")],
+        vec!["Host: 127.0.0.1".into()],
+        vec![format!("Host: 127.0.0.1:{port}.evil.test")],
+        vec![format!("Host: {host}"), format!("Host: evil.test:{port}")],
+        vec![],
+    ];
+    let origins = ["", "Origin: null", "Origin: http://evil.test", "Origin: http://localhost:3000"];
+    let kinds = [
+        "Content-Type: text/plain",
+        "Content-Type: application/json",
+        "Content-Type: application/x-www-form-urlencoded",
+    ];
+    let others = [
+        String::new(),
+        "Authorization: Bearer guess".into(),
+        format!("Authorization: Basic {token}"),
+        format!("Cookie: token={token}"),
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==".into(),
+    ];
+    let mut asked = 0;
+    for (method, path) in ROUTES {
+        for (at, hosts) in hosts.iter().enumerate() {
+            for (by, origin) in origins.iter().enumerate() {
+                for (nth, other) in others.iter().enumerate() {
+                    let mut headers = hosts.clone();
+                    headers.push(kinds[(at + by + nth) % kinds.len()].to_owned());
+                    headers.extend([(*origin).to_owned(), other.clone()].into_iter().filter(|line| !line.is_empty()));
+                    let answer = ask(&host, method, path, &headers);
+                    let status = answer.split(' ').nth(1).unwrap_or("none");
+                    assert!(
+                        matches!(status, "400" | "403" | "none"),
+                        "{method} {path} with {headers:?} is answered {answer}"
+                    );
+                    assert!(!answer.contains(&token), "{method} {path} tells the token");
+                    asked += 1;
+                }
+            }
+        }
+    }
+    // The token in the query opens nothing either.
+    let in_query = ask(&host, "GET", &format!("/v1/status?token={token}"), &[format!("Host: {host}")]);
+    assert!(in_query.starts_with("HTTP/1.1 403"), "{in_query}");
+    assert_eq!(jobs(), before, "and nothing has changed");
+    // Control: who has the token, and says where it wants to be, is answered.
+    let right = [format!("Host: {host}"), format!("Authorization: Bearer {token}")];
+    assert!(ask(&host, "GET", "/v1/status", &right).starts_with("HTTP/1.1 200"));
+    println!(
+        r#"BAR {{"bar":"pages","what":"requests that a web page could make to the node's local address, by route, Host, Origin, content type and whatever it sends for a token: answers, state changes, secrets told","runs":{asked},"control":"with token and Host the same route answers","note":"raw HTTP; no browser"}}"#
+    );
+}
+
+/// All that must stay in its own file, as bytes and as it would be printed.
+fn secrets(network: &Network) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for node in [LEDGER, PROVIDER, REQUESTER] {
+        for entry in std::fs::read_dir(network.home(node).join("keys")).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let name = format!("{node}'s {}", path.file_name().unwrap().to_string_lossy());
+            if name.ends_with(".json") {
+                continue;
+            }
+            let text = String::from_utf8(bytes.clone()).unwrap_or_default().trim().to_owned();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            if !text.is_empty() {
+                found.push((name.clone(), text.into_bytes()));
+            }
+            found.push((name.clone(), hex.into_bytes()));
+            found.push((name, bytes));
+        }
+        found.push((format!("{node}'s token"), api(network, node).1.into_bytes()));
+    }
+    found
+}
+
+fn holds(hay: &[u8], needle: &[u8]) -> bool {
+    hay.windows(needle.len()).any(|window| window == needle)
+}
+
+fn read_all(folder: &Path, into: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, into);
+        } else {
+            into.push((path.display().to_string(), std::fs::read(&path).unwrap_or_default()));
+        }
+    }
+}
+
+#[test]
+fn no_key_password_or_token_is_anywhere_but_in_its_file() {
+    // As on a machine whose owner collects core files.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    let all = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::setrlimit(rustix::process::Resource::Core, all).unwrap();
+    let network = Network::start();
+    let mut seen: Vec<(String, Vec<u8>)> = Vec::new();
+    for args in [
+        &["run", "CLOCK", "--array", "1-5", "--max", "1"][..],
+        &["status", "--json"],
+        &["wallet", "show", "--json"],
+        &["wallet", "balance"],
+        &["jobs", "last", "--json"],
+        &["logs", "last", "--events"],
+        &["receipt", "last", "--verify"],
+        &["debug", "journal"],
+        &["doctor"],
+        &["network", "show"],
+        // And what goes wrong says no more.
+        &["run", "no-such-file.wasm"],
+        &["explain", "nothing"],
+    ] {
+        let clock = guest("clock");
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "CLOCK" { clock.as_str() } else { arg }).collect();
+        let output = network.ran(REQUESTER, &args);
+        seen.push((format!("output of {args:?}"), [output.stdout, output.stderr].concat()));
+    }
+    for node in [LEDGER, PROVIDER, REQUESTER] {
+        seen.push((format!("{node}'s metrics"), page(&network, node, "/metrics", None).into_bytes()));
+        let status = network.json(node, &["status"]);
+        let pid = status["pid"].as_u64().unwrap();
+        for name in ["cmdline", "environ"] {
+            // Where even the owner may not look, nobody sees anything.
+            seen.push((format!("{node}'s {name}"), std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default()));
+        }
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert!(core.split_whitespace().nth(4) == Some("0"), "{node} may leave its memory in a core file: {core}");
+    }
+    let secrets = secrets(&network);
+    read_all(network.folder.path(), &mut seen);
+    let own = ["/keys/", "/run/api.json"];
+    let (mut places, mut in_own) = (0, 0);
+    for (place, bytes) in &seen {
+        let is_own = own.iter().any(|own| place.contains(own));
+        places += usize::from(!is_own);
+        for (name, secret) in &secrets {
+            let is_there = holds(bytes, secret);
+            assert!(is_own || !is_there, "{name} is in {place}");
+            in_own += usize::from(is_there);
+        }
+    }
+    // Control: the same look finds each of them where it belongs.
+    assert!(in_own >= secrets.len() / 3, "the look is blind: {in_own} of {}", secrets.len());
+    println!(
+        r#"BAR {{"bar":"secrets","what":"files, outputs, metrics, command lines and environments of a network at work, searched for every key, password and token: places with one","runs":{places},"control":"the same search finds them in their own files","note":"{} forms of them; core files are off"}}"#,
+        secrets.len()
+    );
+}
