@@ -104,10 +104,13 @@ impl Requester {
     /// What the answers to a task under check say now.
     fn judge(&mut self, step: &mut Step, key: (usize, u32)) {
         let Some(check) = self.checks.get_mut(&key) else { return };
+        let task = &self.jobs[key.0].tasks[key.1 as usize];
+        let is_contradicted = check.answers.iter().any(|answer| task.contradicts(answer.leaf));
         match check.compare() {
-            Finding::Agree if check.has_original() => self.pass(step, key),
-            Finding::Agree => {}
-            Finding::Differ => {
+            // What both say may still not be what a third machine was believed meanwhile.
+            Finding::Agree if check.has_original() && !is_contradicted => self.pass(step, key),
+            Finding::Agree if !is_contradicted => {}
+            Finding::Differ | Finding::Agree => {
                 let slices: Vec<u64> = check.answers.iter().map(|answer| answer.slice).collect();
                 slices.into_iter().for_each(|seq| self.hold(key, seq));
                 self.ask_own(key);
@@ -536,10 +539,18 @@ impl Requester {
             .sum()
     }
 
-    /// Queues the accepted answers of a machine that nobody has compared, newest first.
+    /// Queues the accepted answers of a machine that nobody has compared, newest first; and those of others that only it
+    /// has confirmed: two liars may say the same.
     pub(super) fn recheck_all_of(&mut self, ix: Ix) -> u32 {
         let mut count = 0;
         for job in self.jobs.iter_mut().filter(|job| !job.ended) {
+            for (index, task) in (0u32..).zip(&mut job.tasks) {
+                if task.is_answered() && task.checked_by == ix {
+                    task.checked_by = Ix::NONE;
+                    job.retro.push_back(index);
+                    count += 1;
+                }
+            }
             let Some(paid) = job.paid_slices.get(&ix) else { continue };
             let doubtful = paid.iter().rev().flat_map(|slice| slice.unchecked.iter().copied());
             let doubtful: Vec<u32> = doubtful
@@ -554,10 +565,15 @@ impl Requester {
         count
     }
 
-    /// Rechecks that no machine can be given go to our own worker.
-    pub(super) fn recheck_alone(&mut self, slot: usize) {
+    /// Rechecks that none of the `usable` machines can be given, because it is their own answer, go to our own worker.
+    pub(super) fn recheck_alone(&mut self, slot: usize, usable: &[Ix]) {
         let job = &mut self.jobs[slot];
-        for index in std::mem::take(&mut job.retro) {
+        let tasks = &job.tasks;
+        let (left, alone): (Vec<u32>, Vec<u32>) = std::mem::take(&mut job.retro)
+            .into_iter()
+            .partition(|index| usable.iter().any(|ix| *ix != tasks[*index as usize].by));
+        job.retro.extend(left);
+        for index in alone {
             let key = (slot, index);
             self.checks.entry(key).or_insert_with(|| Check::new(Ix::OWN, u64::MAX));
             self.ask_own(key);

@@ -605,9 +605,10 @@ impl Requester {
     /// Fails what no money is left for, once nothing under way can give any back.
     fn fail_unpayable(&mut self, step: &mut Step) {
         for slot in self.active().collect::<Vec<_>>() {
-            let is_alone = !self.ranked.iter().any(|ix| self.is_usable(step, *ix));
-            if is_alone && self.jobs[slot].waiting() == 0 {
-                self.recheck_alone(slot);
+            if self.jobs[slot].waiting() == 0 {
+                let usable: Vec<Ix> =
+                    self.ranked.iter().copied().filter(|ix| self.is_usable(step, *ix)).take(2).collect();
+                self.recheck_alone(slot, &usable);
             }
             let job = &self.jobs[slot];
             if !job.has_work()
@@ -626,7 +627,7 @@ impl Requester {
                 while let Some(index) = self.jobs[slot].pop() {
                     self.fail(step, slot, index, FailReason::Budget);
                 }
-                self.recheck_alone(slot);
+                self.recheck_alone(slot, &[]);
             }
         }
     }
