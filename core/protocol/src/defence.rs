@@ -1,7 +1,8 @@
 //! What keeps honest parties from losing to the others, by name.
 //!
 //! Every one of them can be taken away, one at a time, in a simulated world: the villain that it is there for must
-//! then win (`sim/tests/villains.rs`). A defence that nobody misses is none. Shipped nodes have all of them.
+//! then win (`sim/tests/villains.rs`). A defence that nobody misses is none. Shipped nodes have all of them. (Signatures,
+//! roots and what the ledger itself refuses cannot be taken away; they have tests of their own.)
 
 /// One defence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -260,7 +260,7 @@ impl Provider {
             return;
         }
         step.send(channel.requester, WorkMsg::Agreed(channel.ours.clone()));
-        channel.slices.iter().for_each(|slice| say_again(step, channel.requester, slice));
+        channel.slices.iter().for_each(|slice| tell(step, channel.requester, slice));
     }
 
     fn judge_open(&self, step: &Step, from: NodeId, agreement: &Signed<Agreement>) -> Option<Refusal> {
@@ -378,7 +378,7 @@ impl Provider {
         };
         channel.active_ms = step.now_ms;
         if let Some(slice) = channel.find(number) {
-            say_again(step, from, slice);
+            tell(step, from, slice);
             return;
         }
         match judge_slice(step, self.terms.as_ref(), channel, &message) {
@@ -447,9 +447,9 @@ impl Provider {
             hold(step, id, channel, number, results);
             deliver(step, channel);
             // What could not be delivered yet is vouched for.
-            let held = channel.slices.iter().find(|slice| slice.number == number);
-            if let Some(slice) = held.filter(|slice| matches!(slice.stage, Stage::Held(_))) {
-                say_again(step, channel.requester, slice);
+            let requester = channel.requester;
+            if let Some(slice) = channel.find(number).filter(|slice| matches!(slice.stage, Stage::Held(_))) {
+                tell(step, requester, slice);
             }
         }
         self.start_runs(step);
@@ -780,7 +780,7 @@ fn hold(
     results: Vec<Result<TaskResult, NoVerdict>>,
 ) {
     let price_per_gfuel = channel.price();
-    let Some(slice) = channel.slices.iter_mut().find(|slice| slice.number == number) else { return };
+    let Some(slice) = channel.find(number) else { return };
     match bill(step, id, price_per_gfuel, slice, results) {
         Ok(answer) => {
             slice.stage = Stage::Held(Box::new(answer));
@@ -794,8 +794,8 @@ fn hold(
     }
 }
 
-/// Says what was said of a slice's answer before: all of it, or that it is ready.
-fn say_again(step: &mut Step, requester: NodeId, slice: &Slice) {
+/// Tells what there is to tell of a slice: its answer, or, while that is held back, what it will be. May be told twice.
+fn tell(step: &mut Step, requester: NodeId, slice: &Slice) {
     match &slice.stage {
         Stage::Delivered(answer) => step.send(requester, WorkMsg::Done(answer.done.clone())),
         Stage::Held(answer) => {

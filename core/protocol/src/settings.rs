@@ -9,8 +9,6 @@ use crate::defence::Defence;
 pub struct Settings {
     /// Most machines one requester works with at the same time.
     pub machines_max: usize,
-    /// Slices at one provider that are not answered yet: one running, one queued behind it.
-    pub depth: usize,
     /// A defence that is missing: only in tests, to show what it is for.
     pub without: Option<Defence>,
     /// The deposit aimed at per channel; the budget may allow less.
@@ -53,7 +51,6 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             machines_max: 1_024,
-            depth: 2,
             without: None,
             deposit_aim: milli(200),
             query_every_ms: 5_000,

@@ -403,8 +403,8 @@ impl Size {
         self.history.paid.saturating_add(FIRST_VALUE).min(SLICE_PRICE_MAX)
     }
 
-    /// The price cap for so many tasks: twice the mean and once the most seen, or, before anything is known,
-    /// what a slice may be worth, if every machine is to have a share; doubled after it proved too low, and never more than the worst case.
+    /// The price cap for so many tasks: twice the mean and once the most seen, or, before anything is known, what a slice
+    /// may be worth if every machine is to have a share; doubled after it proved too low, and never more than the worst case.
     fn price_max(&self, job: &Job, tasks: u64) -> Amount {
         let expected = match job.mean_fuel() {
             Some(mean) => {

@@ -581,7 +581,7 @@ impl Requester {
     }
 
     /// Whether our own worker still has to say something about a job. (What payments wait for is known from the slices.)
-    pub(super) fn has_checks(&self, slot: usize) -> bool {
+    pub(super) fn awaits_own(&self, slot: usize) -> bool {
         let mut checks = self.checks.range((slot, 0)..(slot + 1, 0));
         checks.any(|(_, check)| matches!(check.place, Place::OwnQueue | Place::Own(_)))
     }

@@ -34,10 +34,10 @@ impl Requester {
         if self.jobs.iter().any(|job| !job.ended) {
             self.ask_offers(step);
             self.engage(step);
-            for depth in 1..=step.settings.depth {
+            for unpaid in 0..AT_RISK_MAX {
                 for at in 0..self.ranked.len() {
                     let ix = self.ranked[at];
-                    while self.may_take(step, ix, depth) && self.give(step, ix) {}
+                    while self.may_take(step, ix, unpaid) && self.give(step, ix) {}
                 }
             }
             self.back_up(step);
@@ -181,8 +181,8 @@ impl Requester {
 
     // ---- slices ----
 
-    /// Whether a machine may be sent another slice: fewer than `depth` are unpaid there.
-    fn may_take(&self, step: &Step, ix: Ix, depth: usize) -> bool {
+    /// Whether a machine may be sent another slice: no more than `unpaid` are unpaid there.
+    fn may_take(&self, step: &Step, ix: Ix, unpaid: usize) -> bool {
         let rel = &self.rels[ix.0 as usize];
         let agreed = rel.channel.as_ref().is_some_and(|channel| channel.agreed && !channel.dead);
         rel.engaged
@@ -190,7 +190,7 @@ impl Requester {
             && agreed
             && rel.broken.is_none()
             && step.now_ms >= rel.backoff_until_ms
-            && rel.open.len() < depth
+            && rel.open.len() <= unpaid
     }
 
     /// What the size of a slice for this machine depends on.
@@ -198,8 +198,6 @@ impl Requester {
         let machine = self.market.get(ix)?;
         let rel = &self.rels[ix.0 as usize];
         let channel = rel.channel.as_ref()?;
-        let in_work = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|slice| slice.is_in_work());
-        let tasks: u32 = in_work.map(|slice| slice.items.len() as u32).sum();
         let at_work = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
         let (machines, speed) = at_work.fold((0u32, 0u64), |(count, sum), (ix, _)| {
             (count + 1, sum.saturating_add(self.market.get(ix).map_or(0, |machine| machine.mfuel_per_s())))
@@ -210,11 +208,17 @@ impl Requester {
             history: machine.history,
             mfuel_per_s: machine.mfuel_per_s(),
             slots: machine.slots(),
-            idle: machine.slots().saturating_sub(tasks),
+            idle: machine.slots().saturating_sub(self.tasks_in_work(ix)),
             deposit_free: channel.purse.free(),
             machines,
             speed,
         })
+    }
+
+    /// Tasks that a machine may be at work on now.
+    fn tasks_in_work(&self, ix: Ix) -> u32 {
+        let open = self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq));
+        open.filter(|slice| slice.is_in_work()).map(|slice| slice.items.len() as u32).sum()
     }
 
     /// Sends one slice of the oldest job that has something for this machine.
@@ -343,6 +347,7 @@ impl Requester {
         let (job_id, signed) = (job.id, job.signed.clone());
         let holders = self.holders(step, slot, ix);
         let (expected_ms, lease_ms) = self.lease(step, slot, ix, items.len());
+        let company = self.tasks_in_work(ix);
         let Some(machine) = self.market.get(ix) else { return };
         let node = machine.node;
         let rel = &mut self.rels[ix.0 as usize];
@@ -353,8 +358,6 @@ impl Requester {
         let id = channel.id;
         let ahead_ms: u64 =
             rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|s| s.is_out()).map(|s| s.lease_ms).sum();
-        let in_work = rel.open.iter().filter_map(|seq| self.slices.get(seq)).filter(|slice| slice.is_in_work());
-        let company = in_work.map(|slice| slice.items.len() as u32).sum();
         rel.open.push(seq);
         rel.active_ms = step.now_ms;
         let shown = items.iter().filter(|item| !item.role.is_for_answer()).count();
@@ -509,7 +512,7 @@ impl Requester {
             if out.is_empty() {
                 return;
             }
-            if !self.may_take(step, ix, 1) {
+            if !self.may_take(step, ix, 0) {
                 continue;
             }
             let is_worth_it = |(seq, left_ms, _): &(u64, u64, Vec<u32>)| {
@@ -570,8 +573,8 @@ impl Requester {
         self.rels[ix.0 as usize].open.iter().any(|seq| self.slices.get(seq).is_some_and(Slice::is_answered))
     }
 
-    /// What a slice takes from when it may be worked on, with those before it at its machine. One that was sent before anything was
-    /// known of the job is judged by what is known now.
+    /// What a slice takes from when it may be worked on, with those before it at its machine. One that was sent before
+    /// anything was known of the job is judged by what is known now.
     fn expected_now(&self, step: &Step, slice: &Slice) -> u64 {
         let open = &self.rels[slice.machine.0 as usize].open;
         let before = open.iter().filter_map(|seq| self.slices.get(seq)).filter(|other| other.is_out());

@@ -204,7 +204,7 @@ impl Requester {
             let answered = self.slices.values().any(|slice| slice.job == slot && slice.is_answered());
             let job = &self.jobs[slot];
             let too_many = job.max_fails.is_some_and(|max| job.count(TaskState::Failed) > max);
-            if (job.is_complete() && !self.has_checks(slot) || too_many) && !answered {
+            if (job.is_complete() && !self.awaits_own(slot) || too_many) && !answered {
                 self.end_job(step, slot, false);
             }
         }
