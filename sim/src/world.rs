@@ -3,19 +3,20 @@
 //! Node 0 is the requester, the others are providers; all run the shipped [`Node::step`]. Everything that
 //! happens (delivery, run time, crash) is an event in one queue, ordered by virtual time and then by number,
 //! and every decision falls from one stream of chance: the same seed gives the same world, byte for byte.
+//!
+//! `build.rs`: how a world is made. `ask.rs`: what a story may ask of it afterwards.
+
+mod ask;
+mod build;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use glean_protocol::{
-    Defence, Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms,
-    Submission,
+    Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms,
 };
 use glean_types::params::FUEL_PER_TASK;
-use glean_types::{
-    AccountKey, Amount, ChannelId, Class, Hash, Job, JobId, Manifest, NodeId, Offer, Paper, Signed, TaskResult,
-    TaskSpec, encode,
-};
+use glean_types::{AccountKey, Amount, ChannelId, Hash, JobId, NodeId, Offer, Signed, TaskSpec, encode};
 
 use crate::guest::Guest;
 use crate::invariants::Invariants;
@@ -114,7 +115,6 @@ pub struct World {
     jobs: Vec<(JobId, Vec<TaskSpec>)>,
     events: Vec<(HostIx, Event)>,
     trace: blake3::Hasher,
-    steps: u64,
     /// Burnt by all runs of all machines.
     fuel_run: u64,
     /// Burnt for tasks that were stopped at a price cap.
@@ -159,7 +159,6 @@ impl World {
             jobs: Vec::new(),
             events: Vec::new(),
             trace: blake3::Hasher::new(),
-            steps: 0,
             fuel_run: 0,
             unpaid_fuel: 0,
             capacity: Vec::new(),
@@ -169,158 +168,7 @@ impl World {
         world
     }
 
-    // ---- builders ----
-
-    /// Adds providers: four slots each, speeds and clocks that differ.
-    pub fn providers(mut self, count: usize) -> World {
-        for _ in 0..count {
-            self.add_provider();
-        }
-        self
-    }
-
-    /// Gives the requester so many gUSD instead of a thousand. To be called before machines are added.
-    pub fn funds(mut self, whole: u64) -> World {
-        self.ledger = Ledger::new(&self.hosts[0].me.key, Amount::whole(whole));
-        self
-    }
-
-    /// Takes a defence away from every node: to show what it is for.
-    pub fn without(self, defence: Defence) -> World {
-        self.settings(|settings| settings.without = Some(defence))
-    }
-
-    /// Makes provider `b` another machine of provider `a`'s owner.
-    pub fn same_owner(mut self, a: usize, b: usize) -> World {
-        self.hosts[b + 1].me.key = self.hosts[a + 1].me.key.clone();
-        self.hosts[b + 1].node = Some(Node::new(self.hosts[b + 1].me.clone(), self.settings.clone()));
-        self
-    }
-
-    /// Makes provider `n` (from 0) a villain.
-    pub fn villain(mut self, n: usize, villain: Box<dyn Villain>) -> World {
-        self.hosts[n + 1].villain = Some(villain);
-        self
-    }
-
-    /// Makes the requester a villain.
-    pub fn villain_requester(mut self, villain: Box<dyn Villain>) -> World {
-        self.hosts[0].villain = Some(villain);
-        self
-    }
-
-    /// Puts other wires in.
-    pub fn link(mut self, link: Link) -> World {
-        self.link = link;
-        self
-    }
-
-    /// Puts other programs in.
-    pub fn guest(mut self, guest: Guest) -> World {
-        self.guest = guest;
-        self
-    }
-
-    /// Changes every node's settings.
-    pub fn settings(mut self, change: impl Fn(&mut Settings)) -> World {
-        change(&mut self.settings);
-        for host in &mut self.hosts {
-            change(&mut host.settings);
-            host.node = Some(Node::new(host.me.clone(), host.settings.clone()));
-        }
-        self
-    }
-
-    /// Somebody crashes about every `every_ms`, and is back, from its records, within `down_ms`.
-    pub fn churn(mut self, every_ms: u64, down_ms: u64) -> World {
-        self.churn = Some((every_ms, down_ms));
-        self
-    }
-
-    fn add_host(&mut self, terms: Option<ShareTerms>) -> HostIx {
-        let at = self.hosts.len();
-        let me = identity(self.seed, at);
-        let mfuel_per_s = terms.as_ref().map_or(1_000, |terms| terms.mfuel_per_s);
-        let slots = terms.as_ref().map_or(2, |terms| terms.slots as usize);
-        self.by_node.insert(me.node, at);
-        self.hosts.push(Host {
-            node: Some(Node::new(me.clone(), self.settings.clone())),
-            me,
-            settings: self.settings.clone(),
-            terms,
-            mfuel_per_s,
-            villain: None,
-            journal: Vec::new(),
-            life: 0,
-            skew_ms: self.random.range(0, 2_000),
-            fuel_run: 0,
-            slots_us: vec![0; slots],
-            stopped: BTreeSet::new(),
-            next_tick_us: None,
-        });
-        at
-    }
-
-    fn add_provider(&mut self) -> HostIx {
-        let price = Amount::whole(1).scale(self.random.range(8, 12) as u32, 10_000);
-        let terms = ShareTerms {
-            price_per_gfuel: price,
-            slots: 4,
-            mem_max: 1 << 32,
-            mfuel_per_s: self.random.range(500, 2_000),
-            region: "sim".into(),
-            machine: 0,
-            peer: vec![1],
-        };
-        let at = self.add_host(Some(terms));
-        let delay_us = self.random.range(0, 500_000);
-        let (terms, account) = (self.hosts[at].terms.clone(), self.hosts[at].me.key.address());
-        self.ledger.greet(account);
-        self.count_capacity(at, 1);
-        self.give(delay_us, at, Input::Share(terms));
-        at
-    }
-
-    /// A machine joins while the world runs.
-    pub fn join(&mut self) {
-        self.add_provider();
-    }
-
-    // ---- jobs ----
-
-    /// Hands a job with so many tasks and this budget to the requester, in a second from now.
-    pub fn submit(&mut self, tasks: u32, budget: &str) -> JobId {
-        let specs: Vec<TaskSpec> =
-            (0..tasks).map(|index| TaskSpec { index, args: vec![format!("{index}")], stdin: Vec::new() }).collect();
-        let me = &self.hosts[0].me;
-        let manifest = Manifest { name: "sim".into(), tasks_root: Hash::of(&encode(&specs)), ..Manifest::default() };
-        let job = Job {
-            requester: me.key.address(),
-            node: me.node,
-            program: Hash::of(b"a program"),
-            manifest: Hash::of(&encode(&manifest)),
-            tasks,
-            budget: budget.parse().expect("a test's budget is an amount"),
-            fuel_max: self.guest.fuel_max.max(5_000_000_000) * 2,
-            mem_max: 1 << 26,
-            output_max: 1 << 20,
-            timeout_ms: 60_000,
-            class: Class::Exact,
-            seed: Hash::of(&encode(&self.jobs.len())),
-            created_ms: EPOCH_MS,
-        };
-        let id = job.id();
-        let submission =
-            Submission { job: job.sign(&me.key, &me.domain), manifest, specs: specs.clone(), max_fails: None };
-        self.jobs.push((id, specs));
-        self.give(1_000_000, 0, Input::Submit(Box::new(submission)));
-        id
-    }
-
-    /// A person's or the world's input for the requester, now.
-    pub fn tell_requester(&mut self, input: Input) {
-        self.give(0, 0, input);
-    }
+    // ---- running ----
 
     /// Runs until all jobs have ended and all money that was earned is claimed; panics if the world stalls.
     pub fn run(&mut self) {
@@ -371,95 +219,6 @@ impl World {
         self.events.iter().rev().take(20).map(|(at, event)| format!("  host {at}: {event:?}\n")).collect()
     }
 
-    // ---- what tests ask ----
-
-    /// The requester's node.
-    pub fn requester(&self) -> &Node {
-        self.hosts[0].node.as_ref().expect("the requester is up")
-    }
-
-    /// A job's standing.
-    pub fn view(&self, job: JobId) -> JobView {
-        self.requester().job_view(job).expect("the job was submitted")
-    }
-
-    /// The same, if the requester is up and knows it.
-    pub fn try_view(&self, job: JobId) -> Option<JobView> {
-        self.hosts[0].node.as_ref()?.job_view(job)
-    }
-
-    /// How many tasks of a job ended with the right answer.
-    pub fn right_answers(&self, job: JobId) -> u32 {
-        self.answers(job).iter().filter(|(_, right)| *right).count() as u32
-    }
-
-    /// How many tasks of a job ended with a wrong answer.
-    pub fn wrong_answers(&self, job: JobId) -> u32 {
-        self.answers(job).iter().filter(|(_, right)| !right).count() as u32
-    }
-
-    /// How many of these are provider `n`'s.
-    pub fn wrong_answers_of(&self, job: JobId, n: usize) -> u32 {
-        let node = self.provider(n);
-        self.answers(job).iter().filter(|(by, right)| !right && *by == node).count() as u32
-    }
-
-    /// Who gave the accepted answers of a job, and whether they are right.
-    fn answers(&self, job: JobId) -> Vec<(NodeId, bool)> {
-        let Some((_, specs)) = self.jobs.iter().find(|(id, _)| *id == job) else { return Vec::new() };
-        let mut last = BTreeMap::new();
-        let mut paper = None;
-        for record in &self.hosts[0].journal {
-            match record {
-                Record::Accepted { job: id, result, provider, .. } if *id == job => {
-                    last.insert(result.index, (*provider, result));
-                }
-                Record::Submitted(submission) if submission.job.paper.id() == job => {
-                    paper = Some(&submission.job.paper)
-                }
-                _ => {}
-            }
-        }
-        let Some(paper) = paper else { return Vec::new() };
-        let judge = |(index, (by, result)): (u32, (NodeId, &TaskResult))| {
-            (by, self.guest.run(paper, &specs[index as usize]) == *result)
-        };
-        last.into_iter().map(judge).collect()
-    }
-
-    /// Whether provider `n` was caught before a job had ended.
-    pub fn is_caught_before_end(&self, job: JobId, n: usize) -> bool {
-        let node = self.provider(n);
-        let ended = self.news().position(|event| matches!(event, Event::JobEnded { job: id, .. } if *id == job));
-        let caught =
-            self.news().position(|event| matches!(event, Event::LiarCaught { provider, .. } if *provider == node));
-        matches!((caught, ended), (Some(caught), Some(ended)) if caught < ended)
-    }
-
-    /// The node id of provider `n`.
-    pub fn provider(&self, n: usize) -> NodeId {
-        self.hosts[n + 1].me.node
-    }
-
-    /// Whether the requester holds a verdict against provider `n`.
-    pub fn is_caught(&self, n: usize) -> bool {
-        let node = self.provider(n);
-        self.hosts[0]
-            .journal
-            .iter()
-            .any(|record| matches!(record, Record::Caught { provider, .. } if *provider == node))
-    }
-
-    /// What provider `n` has in its account.
-    pub fn balance(&self, n: usize) -> Amount {
-        self.ledger.balance(self.hosts[n + 1].me.key.address())
-    }
-
-    /// What the requester has in its account.
-    pub fn requester_balance(&self) -> Amount {
-        self.ledger.balance(self.hosts[0].me.key.address())
-    }
-
     /// Kills provider `n` for good.
     pub fn kill(&mut self, n: usize) {
         self.crash(n + 1);
@@ -471,103 +230,12 @@ impl World {
         self.on_restart(0);
     }
 
-    /// What the requester promised to provider `n` altogether.
-    pub fn promised_to(&self, n: usize) -> Amount {
-        let node = self.provider(n);
-        self.requester().channels().iter().filter(|c| c.ours && c.peer == node).map(|c| c.promised).sum()
-    }
-
-    /// News of the requester, in order.
-    pub fn news(&self) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(|(at, _)| *at == 0).map(|(_, event)| event)
-    }
-
-    /// News of provider `n`, in order.
-    pub fn news_of(&self, n: usize) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(move |(at, _)| *at == n + 1).map(|(_, event)| event)
-    }
-
-    /// The requester's records.
-    pub fn journal(&self) -> &[Record] {
-        &self.hosts[0].journal
-    }
-
-    /// Virtual milliseconds since the world began.
-    pub fn now_ms(&self) -> u64 {
-        self.now_us / 1_000
-    }
-
-    /// Steps taken by all nodes.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
-
-    /// Delivered slices, of all machines, that were never paid.
-    pub fn written_off(&self) -> u32 {
-        self.invariants.written_off()
-    }
-
-    /// Crashes so far.
-    pub fn crashes(&self) -> u32 {
-        self.hosts.iter().map(|host| host.life).sum()
-    }
-
-    /// Fuel burnt by all runs of all machines, whatever became of them.
-    pub fn fuel_run(&self) -> u64 {
-        self.fuel_run
-    }
-
-    /// Fuel burnt by provider `n`.
-    pub fn fuel_run_by(&self, n: usize) -> u64 {
-        self.hosts[n + 1].fuel_run
-    }
-
-    /// Fuel of the answers that stand.
-    pub fn fuel_accepted(&self) -> u64 {
-        let accepted = |record: &Record| if let Record::Accepted { result, .. } = record { result.fuel } else { 0 };
-        self.hosts[0].journal.iter().map(accepted).sum()
-    }
-
-    /// Fuel burnt in the requester's own worker: checks that no machine could be asked.
-    pub fn fuel_run_by_requester(&self) -> u64 {
-        self.hosts[0].fuel_run
-    }
-
-    /// When `fuel` would have been burnt if no machine that was up had ever been idle, virtual milliseconds.
-    pub fn ideal_ms(&self, fuel: u64) -> u64 {
-        let (mut left, mut speed, mut now_us) = (u128::from(fuel), 0i128, 0);
-        for (at_us, change) in &self.capacity {
-            // Fuel per microsecond is 10^6 fuel per second.
-            let burnt = speed.unsigned_abs() * u128::from(at_us - now_us);
-            if burnt >= left {
-                break;
-            }
-            (left, speed, now_us) = (left - burnt, speed + i128::from(*change), *at_us);
-        }
-        (now_us + u64::try_from(left / speed.unsigned_abs().max(1)).unwrap_or(u64::MAX)) / 1_000
-    }
-
     /// A machine comes (`sign` 1) or goes (-1).
     fn count_capacity(&mut self, at: HostIx, sign: i64) {
         let host = &self.hosts[at];
         if at > 0 {
             self.capacity.push((self.now_us, sign * (host.mfuel_per_s * host.slots_us.len() as u64) as i64));
         }
-    }
-
-    /// Fuel burnt for tasks that were stopped at a price cap.
-    pub fn unpaid_fuel(&self) -> u64 {
-        self.unpaid_fuel
-    }
-
-    /// What a villain may learn: the tasks whose answers the requester has accepted, of whatever job.
-    pub fn accepted(&self) -> Arc<Mutex<BTreeSet<u32>>> {
-        self.accepted.clone()
-    }
-
-    /// A hash over everything that happened.
-    pub fn trace(&self) -> Hash {
-        Hash(*self.trace.finalize().as_bytes())
     }
 
     // ---- the loop ----
@@ -631,7 +299,6 @@ impl World {
         };
         let mut outputs = node.step(now_ms, input);
         let wake_ms = node.wake_ms();
-        self.steps += 1;
         // Where a defence is missing, it is for the test to see what that breaks.
         if host.villain.is_none() && self.settings.without.is_none() {
             self.invariants.check_step(host.me.node, &outputs, &self.ledger);

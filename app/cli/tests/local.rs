@@ -5,10 +5,8 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::path::Path;
 
-use common::{LEDGER, Network, PROVIDER, REQUESTER, guest, page};
-use serde_json::Value;
+use common::{LEDGER, Network, PROVIDER, REQUESTER, api, files, guest, page};
 
 /// Every route of the API that reads or changes something, as a page would have to name it.
 const ROUTES: [(&str, &str); 16] = [
@@ -29,13 +27,6 @@ const ROUTES: [(&str, &str); 16] = [
     ("GET", "/v1/network"),
     ("POST", "/v1/stop"),
 ];
-
-/// A node's local address and the token that opens it.
-fn api(network: &Network, node: &str) -> (String, String) {
-    let file: Value = serde_json::from_slice(&std::fs::read(network.home(node).join("run/api.json")).unwrap()).unwrap();
-    let host = file["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
-    (host, file["token"].as_str().unwrap().to_owned())
-}
 
 /// Sends one request with exactly these header lines, and reads the whole answer.
 fn ask(host: &str, method: &str, path: &str, headers: &[String]) -> String {
@@ -142,17 +133,6 @@ fn holds(hay: &[u8], needle: &[u8]) -> bool {
     hay.windows(needle.len()).any(|window| window == needle)
 }
 
-fn read_all(folder: &Path, into: &mut Vec<(String, Vec<u8>)>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            read_all(&path, into);
-        } else {
-            into.push((path.display().to_string(), std::fs::read(&path).unwrap_or_default()));
-        }
-    }
-}
-
 #[test]
 fn no_key_password_or_token_is_anywhere_but_in_its_file() {
     // As on a machine whose owner collects core files.
@@ -194,7 +174,8 @@ fn no_key_password_or_token_is_anywhere_but_in_its_file() {
         assert!(core.split_whitespace().nth(4) == Some("0"), "{node} may leave its memory in a core file: {core}");
     }
     let secrets = secrets(&network);
-    read_all(network.folder.path(), &mut seen);
+    let folder = network.folder.path();
+    seen.extend(files(folder).into_iter().map(|name| (format!("/{name}"), std::fs::read(folder.join(&name)).unwrap())));
     let own = ["/keys/", "/run/api.json"];
     let (mut places, mut in_own) = (0, 0);
     for (place, bytes) in &seen {

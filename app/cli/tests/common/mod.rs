@@ -60,11 +60,33 @@ impl Network {
     }
 }
 
+/// A node's local address and the token that opens it.
+pub fn api(network: &Network, node: &str) -> (String, String) {
+    let file: Value = serde_json::from_slice(&std::fs::read(network.home(node).join("run/api.json")).unwrap()).unwrap();
+    let host = file["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    (host, file["token"].as_str().unwrap().to_owned())
+}
+
+/// All files below a folder that have something in them, by their names from there.
+pub fn files(folder: &Path) -> Vec<String> {
+    let (mut found, mut left) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(below) = left.pop() {
+        for entry in std::fs::read_dir(folder.join(&below)).unwrap().flatten() {
+            let name = below.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => left.push(name),
+                false if entry.metadata().unwrap().len() > 0 => found.push(name.to_str().unwrap().to_owned()),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// A page of a node's local address that needs no token.
 pub fn page(network: &Network, node: &str, path: &str, said_host: Option<&str>) -> String {
-    let api = std::fs::read(network.home(node).join("run/api.json")).unwrap();
-    let api: Value = serde_json::from_slice(&api).unwrap();
-    let host = api["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let (host, _) = api(network, node);
     let mut stream = std::net::TcpStream::connect(&host).unwrap();
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", said_host.unwrap_or(&host)).unwrap();
     let mut answer = String::new();
