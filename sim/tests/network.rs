@@ -73,6 +73,20 @@ fn a_liar_is_caught_named_and_not_paid_for_the_slice_it_was_caught_on() {
     }
 }
 
+/// The first answers of a stranger are all compared before any of them is paid for, whether they are the job's own or run
+/// to check somebody else.
+#[test]
+fn who_lies_from_the_first_task_on_is_never_paid() {
+    for seed in seeds(0..60) {
+        let link = if seed % 2 == 0 { Link::lan() } else { Link::rough() };
+        let mut world = World::new(seed).providers(3).link(link).villain(seed as usize % 3, Liar::one_in(1));
+        let job = world.submit(96, "5");
+        world.run();
+        assert_eq!(world.right_answers(job), 96, "seed {seed}");
+        assert_eq!(world.promised_to(seed as usize % 3), Amount::ZERO, "seed {seed}: it was paid for lies");
+    }
+}
+
 #[test]
 fn a_sleeper_is_caught_and_what_it_sold_is_corrected() {
     for seed in seeds(0..6) {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use glean_types::params::CHECK_ALL_FIRST;
 use glean_types::{Address, Amount, Domain, Hash, Job, NodeId, Offer, Signed};
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,11 @@ impl Market {
 
     pub fn history_mut(&mut self, ix: Ix) -> Option<&mut History> {
         self.machines.get_mut(ix.0 as usize).map(|machine| &mut machine.history)
+    }
+
+    /// Whether so few of a machine's answers have been compared that each one is, before it is paid for.
+    pub fn is_stranger(&self, ix: Ix) -> bool {
+        self.get(ix).is_none_or(|machine| machine.history.right < CHECK_ALL_FIRST)
     }
 
     /// Checks an offer and keeps it. `is_bound` tells whether a machine has a channel with us: then only its

@@ -8,8 +8,8 @@
 //! job and the one that was asked again. Both count it towards their share, which halves the cost of checking
 //! and leaves the chance that a given task of a given machine is compared at one in [`one_in`].
 //!
-//! Why checks never wait in a circle: a slice is paid after its checks, and a machine shows its next answers only after
-//! that. But it runs the next slice at once and commits to what it found ([`crate::wire::CommitMsg`]), a commitment is
+//! Why checks never wait in a circle: a slice is paid after its checks, those of its own answers and, as long as it is a
+//! stranger, those that it runs for others; and a machine shows its next answers only after that. But it runs the next slice at once and commits to what it found ([`crate::wire::CommitMsg`]), a commitment is
 //! enough to compare, and no slice is sent to a machine that would not run it before it is paid
 //! ([`crate::settle::AT_RISK_MAX`]): so no check waits for any payment. And every slice takes as many open checks along
 //! as it can, so that they never pile up.
@@ -84,7 +84,7 @@ pub(crate) enum Place {
 /// A task that is being checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Check {
-    /// Whose answer is checked, in which slice. The slice is not paid before the check ends.
+    /// Whose answer is checked, in which slice.
     pub machine: Ix,
     pub original: u64,
     pub place: Place,
@@ -99,6 +99,17 @@ pub(crate) struct Check {
 impl Check {
     pub fn new(machine: Ix, original: u64) -> Check {
         Check { machine, original, place: Place::Waiting, answered_ms: None, answers: Vec::new(), holds: Vec::new() }
+    }
+
+    /// The second run is in that slice. If it is a stranger's, its payment waits for this check, too: who is asked to check
+    /// others may lie as well. Gives how many more checks it waits for.
+    pub fn place_at(&mut self, seq: u64, is_stranger: bool) -> u32 {
+        self.place = Place::At(seq);
+        let is_new = is_stranger && !self.holds.contains(&seq);
+        if is_new {
+            self.holds.push(seq);
+        }
+        u32::from(is_new)
     }
 
     pub fn has_original(&self) -> bool {

@@ -191,9 +191,13 @@ impl Requester {
         let mut wanted: Vec<Item> = slice.items.iter().filter(is_wanted).copied().collect();
         let pending = self.choose_checks(step, slot, ix, seq, &mut wanted, false);
         let disputed = self.checks.values().filter(|check| check.original != seq && check.holds.contains(&seq)).count();
-        if let Some(slice) = self.slices.get_mut(&seq) {
-            slice.pending = pending.saturating_add(disputed as u32);
-        }
+        let Some(slice) = self.slices.get_mut(&seq) else { return false };
+        slice.pending = pending.saturating_add(disputed as u32);
+        // What a stranger ran for others is still compared before it is paid.
+        let is_stranger = self.market.is_stranger(ix);
+        let copies = slice.items.iter().filter(|item| item.role == Role::Copy && is_stranger);
+        let copies: Vec<(usize, u32)> = copies.map(|item| (slot, item.index)).collect();
+        copies.into_iter().for_each(|key| self.hold(key, seq));
         true
     }
 
@@ -305,11 +309,9 @@ impl Requester {
                 }
             }
             Role::Copy => {
-                if let Some(check) =
-                    self.checks.get_mut(&(slot, item.index)).filter(|check| check.place == Place::At(seq))
-                {
-                    check.place = Place::Waiting;
-                    self.jobs[slot].unplaced.push(item.index);
+                let key = (slot, item.index);
+                if self.checks.get(&key).is_some_and(|check| check.place == Place::At(seq)) {
+                    self.let_go_of(key, seq);
                 }
             }
             Role::Retro => {

@@ -119,8 +119,22 @@ impl Requester {
         }
     }
 
+    /// The copy of a check comes back without an answer: another machine is to run it, and this one's slice does not wait.
+    pub(super) fn let_go_of(&mut self, key: (usize, u32), seq: u64) {
+        let Some(check) = self.checks.get_mut(&key) else { return };
+        check.place = Place::Waiting;
+        self.jobs[key.0].unplaced.push(key.1);
+        // One that has answered already may be a liar, and waits.
+        let has_answered = check.answers.iter().any(|answer| answer.slice == seq);
+        let held = check.holds.iter().position(|held| *held == seq && !has_answered);
+        if let (Some(at), Some(slice)) = (held, self.slices.get_mut(&seq)) {
+            check.holds.swap_remove(at);
+            slice.pending = slice.pending.saturating_sub(1);
+        }
+    }
+
     /// Makes a slice's payment wait for a check.
-    fn hold(&mut self, key: (usize, u32), seq: u64) {
+    pub(super) fn hold(&mut self, key: (usize, u32), seq: u64) {
         let (Some(check), Some(slice)) = (self.checks.get_mut(&key), self.slices.get_mut(&seq)) else { return };
         if !check.holds.contains(&seq) {
             check.holds.push(seq);

@@ -324,7 +324,8 @@ impl Requester {
     pub(super) fn send_slice(&mut self, step: &mut Step, slot: usize, ix: Ix, mut items: Vec<Item>, price_max: Amount) {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let checks = self.choose_checks(step, slot, ix, seq, &mut items, true);
+        let mut pending = self.choose_checks(step, slot, ix, seq, &mut items, true);
+        let is_stranger = self.market.is_stranger(ix);
         // In order of index, a check looks like any other task.
         items.sort_by_key(|item| item.index);
         let job = &mut self.jobs[slot];
@@ -336,7 +337,7 @@ impl Requester {
                 }
                 Role::Copy => {
                     if let Some(check) = self.checks.get_mut(&(slot, item.index)) {
-                        check.place = Place::At(seq);
+                        pending += check.place_at(seq, is_stranger);
                     }
                 }
                 Role::Canary | Role::Retro => {}
@@ -394,7 +395,7 @@ impl Requester {
                 expected_ms,
                 lease_ms,
                 deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
-                pending: checks,
+                pending,
                 company,
                 committed: Vec::new(),
                 stage: Stage::Out,

@@ -255,15 +255,16 @@ impl Requester {
         let Some(slice) = self.slices.get_mut(&seq) else { return };
         let (slot, ix) = (slice.job, slice.machine);
         slice.stage = Stage::Out;
+        let is_stranger = self.market.is_stranger(ix);
         let job = &mut self.jobs[slot];
         job.purse.reserve(slice.price_max);
-        let mut wanted = Vec::new();
+        let (mut wanted, mut copies) = (Vec::new(), 0);
         for item in &mut slice.items {
             // What an earlier slice carries and is to be checked, this one carried as the copy.
             let key = (slot, item.index);
             if let Some(check) = self.checks.get_mut(&key).filter(|check| check.place == Place::Waiting) {
                 item.role = Role::Copy;
-                check.place = Place::At(seq);
+                copies += check.place_at(seq, is_stranger);
                 continue;
             }
             let task = &mut job.tasks[item.index as usize];
@@ -281,7 +282,7 @@ impl Requester {
         }
         let pending = self.choose_checks(step, slot, ix, seq, &mut wanted, false);
         if let Some(slice) = self.slices.get_mut(&seq) {
-            slice.pending = pending;
+            slice.pending = pending + copies;
         }
     }
 
