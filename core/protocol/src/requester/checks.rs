@@ -276,13 +276,22 @@ impl Requester {
     /// Checks whose slice has been answered and that no other machine will answer soon go to our own worker.
     pub(super) fn hurry_checks(&mut self, step: &mut Step) {
         let keys: Vec<(usize, u32)> =
-            self.checks.iter().filter(|(_, check)| check.answered_ms.is_some()).map(|(key, _)| *key).collect();
+            self.checks.iter().filter(|(_, check)| !check.answers.is_empty()).map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.hurry(step, key));
+    }
+
+    /// A copy that was answered first may hold its machine's payment: if the original is late, our own worker compares.
+    fn hurry_copy(&mut self, step: &Step, key: (usize, u32)) {
+        let Some(check) = self.checks.get(&key) else { return };
+        let is_late = self.slices.get(&check.original).is_some_and(|slice| self.is_late(step, slice));
+        if is_late && !check.answers.is_empty() && self.has_own_room(key.0) {
+            self.ask_own(key);
+        }
     }
 
     fn hurry(&mut self, step: &mut Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
-        let Some(answered_ms) = check.answered_ms else { return };
+        let Some(answered_ms) = check.answered_ms else { return self.hurry_copy(step, key) };
         // The other machine gets twice the time that the first one took: long tasks are not run a third time.
         let took_ms = self.slices.get(&check.original).map_or(0, |slice| answered_ms.saturating_sub(slice.sent_ms));
         let patience_ms = step.settings.check_wait_ms.saturating_add(took_ms.saturating_mul(2));
