@@ -9,9 +9,15 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+#[cfg(target_os = "linux")]
+pub mod disk;
+pub mod load;
+
 /// Three nodes that have joined one network; stopped when dropped.
 pub struct Network {
     pub folder: tempfile::TempDir,
+    /// What else a node's processes find in their environment: node, name, value.
+    pub env: Vec<(&'static str, &'static str, String)>,
 }
 
 pub const LEDGER: &str = "ledger";
@@ -20,14 +26,24 @@ pub const REQUESTER: &str = "requester";
 
 impl Network {
     pub fn start() -> Network {
-        let network = Network { folder: tempfile::tempdir().unwrap() };
-        let made = network.ok(LEDGER, &["network", "init", "lab"]);
+        let network = Network::nobody();
+        network.found();
+        network
+    }
+
+    /// A folder for three homes.
+    pub fn nobody() -> Network {
+        Network { folder: tempfile::tempdir().unwrap(), env: Vec::new() }
+    }
+
+    /// The ledger begins, the others join, one lends.
+    pub fn found(&self) {
+        let made = self.ok(LEDGER, &["network", "init", "lab"]);
         let line = made.trim().strip_prefix("glean join ").expect("the join line is data").to_owned();
         for node in [PROVIDER, REQUESTER] {
-            network.ok(node, &["join", &line]);
+            self.ok(node, &["join", &line]);
         }
-        network.ok(PROVIDER, &["share", "--yes", "--cores", "1", "--detach"]);
-        network
+        self.ok(PROVIDER, &["share", "--yes", "--cores", "1", "--detach"]);
     }
 
     pub fn home(&self, node: &str) -> PathBuf {
@@ -38,6 +54,7 @@ impl Network {
         let mut command = Command::new(env!("CARGO_BIN_EXE_glean"));
         command.args(args).env("GLEAN_HOME", self.home(node)).env("GLEAN_LANG", "en").stdin(Stdio::null());
         command.current_dir(self.folder.path());
+        command.envs(self.env.iter().filter(|(of, ..)| *of == node).map(|(_, name, value)| (name, value)));
         command
     }
 
