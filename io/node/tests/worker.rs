@@ -24,6 +24,9 @@ macro_rules! tests {
     ($($name:ident)*) => { &[$((stringify!($name), || Box::pin($name()))),*] };
 }
 
+/// Places of a compiled program where a bit is flipped.
+const CACHE_FLIPS: usize = 20;
+
 const TESTS: &[Test] = tests! {
     programs_read_and_write
     nothing_runs_beyond_the_fuel_that_is_paid
@@ -258,15 +261,27 @@ async fn what_is_no_worker_is_found_out() {
     }
 }
 
+/// One bit of machine code turned on the disk: an honest machine would give wrong answers, and be banned for them.
 async fn a_damaged_cache_heals() {
     let bench = Bench::new();
     let program = bench.program(guest!("noop")).await;
-    let entry = std::fs::read_dir(bench.dir.path().join("cache")).unwrap().next().unwrap().unwrap();
-    std::fs::write(entry.path(), b"not machine code").unwrap();
-    let reply = bench.pool.run_batch(program, vec![request(&[])]).await.remove(0);
-    assert!(matches!(reply, Err(NoVerdict::Worker(_))), "{reply:?}");
-    let reply = bench.run_one(guest!("noop"), request(&[])).await.unwrap();
-    assert_eq!(reply.outcome, Outcome::Exit(0));
+    let entry = std::fs::read_dir(bench.dir.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&entry).unwrap();
+    let places = (0..CACHE_FLIPS).map(|n| whole.len() * n / CACHE_FLIPS).chain([whole.len() - 1]);
+    let flipped = places.map(|place| {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x10;
+        bytes
+    });
+    for damaged in flipped.chain([b"not machine code".to_vec(), Vec::new()]) {
+        std::fs::write(&entry, damaged).unwrap();
+        let pool = pool(&std::env::current_exe().unwrap(), entry.parent().unwrap());
+        let reply = pool.run_batch(program, vec![request(&[])]).await.remove(0);
+        assert!(matches!(reply, Err(NoVerdict::Worker(_))), "{reply:?}");
+        assert!(!pool.has_program(program), "it is kept");
+        let reply = bench.run_one(guest!("noop"), request(&[])).await.unwrap();
+        assert_eq!(reply.outcome, Outcome::Exit(0));
+    }
 }
 
 /// A node in the middle of an endless task.

@@ -26,6 +26,9 @@ const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + (4 << 20);
 const COMPILE_DATA_BYTES_MAX: u64 = 8 << 30;
 const COMPILE_CPU_S_MAX: u64 = 600;
 
+/// A sum of the compiled program stands behind it.
+const SUM_BYTES: usize = blake3::OUT_LEN;
+
 /// What `glean worker MODE` runs. Never returns.
 pub fn child_main(mode: Option<&str>) -> ! {
     // A worker that has lost a thread is of no use: the node sees it end and starts another.
@@ -67,10 +70,25 @@ fn compile() -> io::Result<()> {
     let mut to = stdout().lock();
     match compiled {
         Ok(bytes) => {
-            write_frame(&mut to, &FromWorker::Compiled(Ok(bytes.len() as u64)))?;
-            to.write_all(&bytes)
+            write_frame(&mut to, &FromWorker::Compiled(Ok((bytes.len() + SUM_BYTES) as u64)))?;
+            to.write_all(&bytes)?;
+            to.write_all(blake3::hash(&bytes).as_bytes())
         }
         Err(why) => write_frame(&mut to, &FromWorker::Compiled(Err(why))),
+    }
+}
+
+/// Machine code that rotted on the disk would compute something else, and its honest owner would be a liar to all.
+fn ensure_whole(path: &Path) -> Result<(), String> {
+    let tried = |e: io::Error| format!("could not read {}: {e}", path.display());
+    let file = std::fs::File::open(path).map_err(tried)?;
+    let code = file.metadata().map_err(tried)?.len().saturating_sub(SUM_BYTES as u64);
+    let (mut hasher, mut sum) = (blake3::Hasher::new(), Vec::new());
+    hasher.update_reader((&file).take(code)).map_err(tried)?;
+    (&file).read_to_end(&mut sum).map_err(tried)?;
+    match hasher.finalize().as_bytes().as_slice() == sum {
+        true => Ok(()),
+        false => Err(format!("{} is damaged", path.display())),
     }
 }
 
@@ -111,9 +129,10 @@ fn serve() -> io::Result<()> {
 }
 
 fn load(start: &Start) -> Result<(Vm, Compiled), String> {
+    ensure_whole(Path::new(&start.module))?;
     let vm = Vm::new(VmConfig { stack_bytes: GUEST_STACK_BYTES, ..VmConfig::default() }).map_err(|e| e.to_string())?;
     // SAFETY: the node names only files that its own compile worker produced, in its private folder, where they
-    // are never changed, only replaced; and this process holds nothing worth protecting from a bad one.
+    // are never changed, only replaced, and whose sum is right; and this process holds nothing worth protecting from a bad one.
     let program = unsafe { vm.load_file(Path::new(&start.module)) }.map_err(|e| e.to_string())?;
     Ok((vm, program))
 }
