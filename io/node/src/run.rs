@@ -456,19 +456,28 @@ fn faucet_key(home: &Home) -> Result<AccountKey, SetupError> {
     AccountKey::from_bytes(&secret).map_err(|e| account_error(home, e))
 }
 
+/// A secret and its sum: one bit of it turned on the disk would make another machine of us, that nobody knows.
 fn secret_file(home: &Home, name: &str) -> Result<Zeroizing<[u8; 32]>, SetupError> {
     match std::fs::read(home.path(name)).map(Zeroizing::new) {
-        Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
-            Ok(secret) => Ok(Zeroizing::new(secret)),
-            Err(_) => Err(account_error(home, format!("{name} must hold 32 bytes"))),
-        },
+        Ok(bytes) => whole_secret(&bytes)
+            .ok_or_else(|| account_error(home, format!("{name} is damaged: put it back from a backup of this folder"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = random_secret();
-            home.write_private(name, &*secret)?;
+            let with_sum = Zeroizing::new([*secret, *secret_sum(&secret).as_bytes()].concat());
+            home.write_private(name, &with_sum)?;
             Ok(secret)
         }
         Err(error) => Err(account_error(home, error)),
     }
+}
+
+fn whole_secret(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let (secret, sum) = bytes.split_first_chunk()?;
+    (secret_sum(secret).as_bytes().as_slice() == sum).then(|| Zeroizing::new(*secret))
+}
+
+fn secret_sum(secret: &[u8; 32]) -> blake3::Hash {
+    blake3::Hasher::new_derive_key("gleaner 2026 sum of a secret file").update(secret).finalize()
 }
 
 /// The account: a keystore. Without a person at hand its password is random and lies beside it, 0600: as safe as
