@@ -13,6 +13,9 @@ pub struct Link {
     pub break_one_in: u64,
     /// One message in so many arrives twice; 0 for none.
     pub duplicate_one_in: u64,
+    /// One message in so many finds its direction deaf for a while: the other way all arrives, this way nothing, until it can
+    /// hear again or the silence is noticed; 0 for none.
+    pub deaf_one_in: u64,
     /// Messages keep their order.
     pub is_ordered: bool,
 }
@@ -20,7 +23,14 @@ pub struct Link {
 impl Link {
     /// A quiet local network.
     pub fn lan() -> Link {
-        Link { latency_us_min: 200, latency_us_max: 600, break_one_in: 0, duplicate_one_in: 0, is_ordered: true }
+        Link {
+            latency_us_min: 200,
+            latency_us_max: 600,
+            break_one_in: 0,
+            duplicate_one_in: 0,
+            deaf_one_in: 0,
+            is_ordered: true,
+        }
     }
 
     /// Everything that can go wrong does.
@@ -30,6 +40,7 @@ impl Link {
             latency_us_max: 150_000,
             break_one_in: 150,
             duplicate_one_in: 30,
+            deaf_one_in: 2_500,
             is_ordered: false,
         }
     }

@@ -31,6 +31,10 @@ const EPOCH_MS: u64 = 1_800_000_000_000;
 const END_US: u64 = 6 * 3_600 * 1_000_000;
 /// How long until a session is seen to be gone.
 const GONE_US: u64 = 800_000;
+/// How long until silence is taken for the end, as a real node takes it.
+const SILENCE_US: u64 = 75_000_000;
+/// How long a direction stays deaf.
+const DEAF_US_MAX: u64 = 120_000_000;
 /// How long the requester is down at most.
 const REQUESTER_DOWN_MS_MAX: u64 = 5_000;
 /// How long the ledger takes.
@@ -60,6 +64,12 @@ enum Happening {
         session: u64,
         message: glean_protocol::WorkMsg,
     },
+    /// Nobody has heard anything in a session for too long.
+    Silence {
+        from: HostIx,
+        to: HostIx,
+        session: u64,
+    },
     /// A session has ended, and now this end notices.
     Gone {
         at: HostIx,
@@ -86,7 +96,8 @@ struct Host {
     journal: Vec<Record>,
     /// Grows with each crash: what was meant for an earlier life is lost.
     life: u32,
-    skew_ms: u64,
+    /// What its clock shows at the beginning of the world.
+    begins_ms: u64,
     fuel_run: u64,
     /// When each slot is free again, and runs that were stopped.
     slots_us: Vec<u64>,
@@ -105,7 +116,11 @@ pub struct World {
     by_node: BTreeMap<NodeId, HostIx>,
     sessions: BTreeMap<(HostIx, HostIx), u64>,
     last_delivery_us: BTreeMap<(HostIx, HostIx), u64>,
-    offers: BTreeMap<NodeId, Signed<Offer>>,
+    /// Until when nothing arrives that way.
+    deaf_until_us: BTreeMap<(HostIx, HostIx), u64>,
+    deaf_links: u32,
+    /// And when they were heard.
+    offers: BTreeMap<NodeId, (u64, Signed<Offer>)>,
     ledger: Ledger,
     invariants: Invariants,
     link: Link,
@@ -149,6 +164,8 @@ impl World {
             by_node: BTreeMap::new(),
             sessions: BTreeMap::new(),
             last_delivery_us: BTreeMap::new(),
+            deaf_until_us: BTreeMap::new(),
+            deaf_links: 0,
             offers: BTreeMap::new(),
             ledger: Ledger::new(&identity(seed, 0).key, Amount::whole(1_000)),
             invariants: Invariants::new(domain()),
@@ -275,6 +292,11 @@ impl World {
             }
             Happening::Dial { from, life, to } => self.on_dial(from, life, to),
             Happening::Message { from, to, session, message } => self.on_message(from, to, session, message),
+            Happening::Silence { from, to, session } => {
+                if self.sessions.get(&pair(from, to)) == Some(&session) {
+                    self.end_session(from, to);
+                }
+            }
             Happening::Gone { at, life, peer } => {
                 let other = self.by_node[&peer];
                 if self.is_alive(at, life) && !self.sessions.contains_key(&pair(at, other)) {
@@ -292,7 +314,7 @@ impl World {
     fn step(&mut self, at: HostIx, input: Input) {
         let host = &mut self.hosts[at];
         let Some(node) = &mut host.node else { return };
-        let now_ms = EPOCH_MS + self.now_us / 1_000 + host.skew_ms;
+        let now_ms = host.begins_ms + self.now_us / 1_000;
         let input = match &mut host.villain {
             Some(villain) => villain.on_input(input),
             None => input,
@@ -335,13 +357,16 @@ impl World {
         match output {
             Output::Record(_) => {}
             Output::QueryOffers => {
-                let now_ms = EPOCH_MS + self.now_ms();
-                let offers = self.offers.values().filter(|offer| offer.paper.expires_ms() > now_ms).cloned().collect();
+                let now_us = self.now_us;
+                let stands = |(heard_us, offer): &(u64, Signed<Offer>)| {
+                    (heard_us + u64::from(offer.paper.ttl_ms) * 1_000 > now_us).then(|| offer.clone())
+                };
+                let offers = self.offers.values().filter_map(stands).collect();
                 let delay_us = self.link.latency_us(&mut self.random);
                 self.give(delay_us, at, Input::Offers(offers));
             }
             Output::Publish(offer) => {
-                self.offers.insert(offer.paper.node, offer);
+                self.offers.insert(offer.paper.node, (self.now_us, offer));
             }
             Output::Dial { node, .. } => {
                 let delay_us = self.link.latency_us(&mut self.random);
@@ -386,9 +411,19 @@ impl World {
             self.end_session(from, other);
             return;
         }
+        if self.random.one_in(self.link.deaf_one_in) && !self.is_deaf(from, other) {
+            self.deaf_links += 1;
+            let deaf_us = self.random.range(1, DEAF_US_MAX);
+            self.deaf_until_us.insert((from, other), self.now_us + deaf_us);
+            if deaf_us > SILENCE_US {
+                self.after(SILENCE_US, Happening::Silence { from, to: other, session });
+            }
+        }
+        // What is sent into it is sent again until it arrives, or the session ends.
+        let deaf_us = self.deaf_until_us.get(&(from, other)).map_or(0, |until_us| until_us.saturating_sub(self.now_us));
         let copies = 1 + usize::from(self.random.one_in(self.link.duplicate_one_in));
         for _ in 0..copies {
-            let mut at_us = self.now_us + self.link.latency_us(&mut self.random);
+            let mut at_us = self.now_us + deaf_us + self.link.latency_us(&mut self.random);
             if self.link.is_ordered {
                 let last = self.last_delivery_us.entry((from, other)).or_default();
                 at_us = at_us.max(*last);
@@ -397,6 +432,10 @@ impl World {
             let happening = Happening::Message { from, to: other, session, message: message.clone() };
             self.after(at_us - self.now_us, happening);
         }
+    }
+
+    fn is_deaf(&self, from: HostIx, to: HostIx) -> bool {
+        self.deaf_until_us.get(&(from, to)).is_some_and(|until_us| *until_us > self.now_us)
     }
 
     fn on_message(&mut self, from: HostIx, to: HostIx, session: u64, message: glean_protocol::WorkMsg) {
@@ -416,6 +455,11 @@ impl World {
         };
         if self.sessions.contains_key(&pair(from, other)) {
             self.step(from, Input::Connected(to));
+            return;
+        }
+        if self.is_deaf(from, other) || self.is_deaf(other, from) {
+            // A handshake needs both ways.
+            self.after(GONE_US, Happening::Gone { at: from, life, peer: to });
             return;
         }
         self.number += 1;

@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 
 /// Most machines kept. Beyond it, expired strangers make room; if there are none, newcomers wait.
 const MACHINES_MAX: usize = 4_096;
-/// How far ahead of ours another machine's clock may be.
-const SKEW_MS_MAX: u64 = 120_000;
 
 /// A machine's place in the market: stable while the node lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,13 +58,15 @@ pub(crate) struct Machine {
     pub node: NodeId,
     pub provider: Address,
     pub offer: Option<Offer>,
+    /// By our clock.
+    pub stands_until_ms: u64,
     pub history: History,
 }
 
 impl Machine {
     /// Its offer, if that still stands.
     pub fn standing(&self, now_ms: u64) -> Option<&Offer> {
-        self.offer.as_ref().filter(|offer| offer.expires_ms() > now_ms)
+        self.offer.as_ref().filter(|_| self.stands_until_ms > now_ms)
     }
 
     /// Speed of the whole machine: measured, or its own word until then.
@@ -150,7 +150,7 @@ impl Market {
             return ix;
         }
         let ix = Ix(u32::try_from(self.machines.len()).expect("far below 2^32 machines"));
-        self.machines.push(Machine { node, provider, offer: None, history: History::default() });
+        self.machines.push(Machine { node, provider, offer: None, stands_until_ms: 0, history: History::default() });
         self.by_node.insert(node, ix);
         ix
     }
@@ -194,13 +194,13 @@ impl Market {
         if offer.node == us {
             return Err(BadOffer::Ours);
         }
-        if !offer.is_sane() || offer.issued_ms > now_ms.saturating_add(SKEW_MS_MAX) {
+        if !offer.is_sane() {
             return Err(BadOffer::Insane);
         }
         if offer.class != class {
             return Err(BadOffer::OtherClass);
         }
-        if offer.expires_ms() <= now_ms {
+        if !offer.is_current(now_ms) {
             return Err(BadOffer::Expired);
         }
         let known = self.find(&offer.node);
@@ -220,6 +220,7 @@ impl Market {
         let ix = self.ensure(offer.node, offer.provider);
         let machine = &mut self.machines[ix.0 as usize];
         machine.provider = offer.provider;
+        machine.stands_until_ms = now_ms.saturating_add(signed.paper.ttl_ms.into());
         machine.offer = Some(signed.paper);
         Ok(ix)
     }
@@ -290,9 +291,10 @@ pub(crate) struct Yardstick {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use glean_types::params::CLOCK_SKEW_MS;
     use glean_types::{AccountKey, Paper};
 
-    const NOW: u64 = 1_000_000;
+    const NOW: u64 = 1_800_000_000_000;
 
     fn domain() -> Domain {
         Domain { chain_id: 7, channels: Address::repeat_byte(0xcc) }
@@ -334,8 +336,8 @@ mod tests {
             (offer(99, 1), 1, BadOffer::Ours),
             (offer(2, 1), 2, BadOffer::Signature),
             (Offer { ttl_ms: u32::MAX, ..offer(2, 1) }, 1, BadOffer::Insane),
-            (Offer { issued_ms: NOW + SKEW_MS_MAX + 1, ..offer(2, 1) }, 1, BadOffer::Insane),
-            (Offer { issued_ms: NOW - 60_000, ..offer(2, 1) }, 1, BadOffer::Expired),
+            (Offer { issued_ms: NOW + CLOCK_SKEW_MS + 1, ..offer(2, 1) }, 1, BadOffer::Expired),
+            (Offer { issued_ms: NOW - CLOCK_SKEW_MS - 60_000, ..offer(2, 1) }, 1, BadOffer::Expired),
             (Offer { class: Hash([2; 32]), ..offer(2, 1) }, 1, BadOffer::OtherClass),
             (offer(1, 1), 1, BadOffer::Old),
             (Offer { seq: 9, ..offer(1, 2) }, 2, BadOffer::OtherOwner),
@@ -345,6 +347,16 @@ mod tests {
         }
         assert_eq!(market.machines.len(), 1);
         assert!(take(&mut market, Offer { seq: 2, ..offer(1, 1) }, 1).is_ok());
+    }
+
+    #[test]
+    fn an_offer_stands_from_when_it_was_heard_whatever_its_owners_clock_says() {
+        for issued_ms in [NOW - 3_600_000, NOW, NOW + 3_600_000] {
+            let mut market = Market::default();
+            let ix = take(&mut market, Offer { issued_ms, ..offer(1, 1) }, 1).unwrap();
+            let stands = |now_ms| market.get(ix).unwrap().standing(now_ms).is_some();
+            assert!(stands(NOW + 59_999) && !stands(NOW + 60_000), "{issued_ms}");
+        }
     }
 
     #[test]

@@ -148,9 +148,16 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Unix milliseconds at which it stops standing.
+    /// Unix milliseconds, by its owner's clock, at which it stops standing.
     pub fn expires_ms(&self) -> u64 {
         self.issued_ms.saturating_add(u64::from(self.ttl_ms))
+    }
+
+    /// Whether it may stand, as far as a clock can tell that need not agree with its owner's: see
+    /// [`params::CLOCK_SKEW_MS`]. Whoever hears a new offer lets it stand for its `ttl_ms` from then on.
+    pub fn is_current(&self, now_ms: u64) -> bool {
+        self.issued_ms <= now_ms.saturating_add(params::CLOCK_SKEW_MS)
+            && self.expires_ms().saturating_add(params::CLOCK_SKEW_MS) > now_ms
     }
 
     /// Whether sizes and times are within what an honest machine would sign.

@@ -57,6 +57,9 @@ pub const PROGRAM_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const RECEIPT_LIFE_MS: u64 = 72 * 3_600_000;
 /// Longest life of an offer.
 pub const OFFER_TTL_MS_MAX: u32 = 15 * 60_000;
+/// How far two honest clocks may be apart: one an hour fast, the other an hour slow. What matters is counted from when it
+/// was heard; this only bounds how old a paper may be that somebody shows again.
+pub const CLOCK_SKEW_MS: u64 = 2 * 3_600_000;
 
 const _: () = assert!(CHECK_ONE_IN_NEW <= CHECK_ONE_IN_CLEAN, "checking never grows laxer than the floor");
 const _: () = assert!(CHECK_ONE_IN_CLEAN <= 20, "5 % is the floor until bonds exist");

@@ -23,9 +23,6 @@ use serde::{Deserialize, Serialize};
 /// Most index nodes an offer is sent to.
 pub const INDEX_NODES_MAX: usize = 5;
 
-/// How far an honest machine's clock may be ahead of ours.
-const CLOCK_SKEW_MS: u64 = 60_000;
-
 /// What validation found in an offer: the part of it that a query can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -36,7 +33,7 @@ pub struct Notice {
     pub signer: [u8; 20],
     /// A later offer of the same node and signer replaces an earlier one.
     pub seq: u64,
-    /// When it stops standing, Unix milliseconds.
+    /// When it stops standing: its life from when we heard it, for its owner's clock need not agree with ours.
     pub expires_ms: u64,
     /// Determinism class of the machine's engine.
     pub class: Hash,
@@ -99,7 +96,7 @@ impl Default for ShelfLimits {
             offer_bytes_max: 2048,
             answer_offers_max: 256,
             answer_bytes_max: 256 << 10,
-            ttl_ms_max: u64::from(params::OFFER_TTL_MS_MAX) + CLOCK_SKEW_MS,
+            ttl_ms_max: u64::from(params::OFFER_TTL_MS_MAX),
         }
     }
 }

@@ -223,7 +223,7 @@ pub fn validate_offers(domain: Domain) -> Validate {
         if signer != offer.provider {
             return Err("the offer is not signed by whom it pays".to_owned());
         }
-        if !offer.is_sane() || offer.expires_ms() <= now_ms {
+        if !offer.is_sane() || !offer.is_current(now_ms) {
             return Err("the offer is out of bounds or has expired".to_owned());
         }
         let address = PeerAddr::from_bytes(&offer.peer).map_err(|e| e.to_string())?;
@@ -234,7 +234,7 @@ pub fn validate_offers(domain: Domain) -> Validate {
             node: offer.node,
             signer: offer.provider.into(),
             seq: offer.seq,
-            expires_ms: offer.expires_ms(),
+            expires_ms: now_ms.saturating_add(offer.ttl_ms.into()),
             class: offer.class,
             price_per_gfuel: offer.price_per_gfuel,
             mem_max: offer.mem_max,

@@ -127,6 +127,11 @@ impl World {
         self.hosts.iter().map(|host| host.life).sum()
     }
 
+    /// How often a direction between two machines went deaf.
+    pub fn deaf_links(&self) -> u32 {
+        self.deaf_links
+    }
+
     /// Fuel burnt by all runs of all machines, whatever became of them.
     pub fn fuel_run(&self) -> u64 {
         self.fuel_run

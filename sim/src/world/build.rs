@@ -56,6 +56,14 @@ impl World {
         self
     }
 
+    /// Every clock is wrong by up to so much, this way or that. To be called after machines are added.
+    pub fn clocks_off_by(mut self, most_ms: u64) -> World {
+        for host in &mut self.hosts {
+            host.begins_ms = EPOCH_MS - most_ms + self.random.range(0, 2 * most_ms);
+        }
+        self
+    }
+
     /// Puts other programs in.
     pub fn guest(mut self, guest: Guest) -> World {
         self.guest = guest;
@@ -93,7 +101,7 @@ impl World {
             villain: None,
             journal: Vec::new(),
             life: 0,
-            skew_ms: self.random.range(0, 2_000),
+            begins_ms: EPOCH_MS + self.random.range(0, 2_000),
             fuel_run: 0,
             slots_us: vec![0; slots],
             stopped: BTreeSet::new(),
