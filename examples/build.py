@@ -60,7 +60,7 @@ def guest(name):
 
 PROGRAMS = {
     name: guest(name)
-    for name in "noop echo env exit trap spin recurse bomb flood write tree clock".split()
+    for name in "noop echo env exit trap spin recurse bomb flood write tree clock escape".split()
 } | {
     "path-tracer": {"out": "path-tracer/path-tracer.wasm", "sources": ["path-tracer/path-tracer.c"], "native": True},
     "climate": {"out": "climate/climate.wasm", "sources": ["climate/climate.c"], "native": True},

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
+#[path = "worker/escape.rs"]
+mod escape;
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -16,6 +19,8 @@ use glean_node::worker::{FuelLeft, RunFile, RunReply, RunRequest, WorkerConfig, 
 use glean_protocol::NoVerdict;
 use glean_types::{Hash, Outcome, TrapKind};
 use glean_vm::{ModuleLimits, prepare};
+
+use escape::{bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing, no_guest_gets_out_and_the_ways_are_real};
 
 type Reply = Result<RunReply, NoVerdict>;
 type Test = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
@@ -39,6 +44,8 @@ const TESTS: &[Test] = tests! {
     what_is_no_worker_is_found_out
     a_damaged_cache_heals
     a_worker_does_not_outlive_its_node
+    no_guest_gets_out_and_the_ways_are_real
+    bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing
 };
 
 fn main() {
