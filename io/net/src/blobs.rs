@@ -3,12 +3,14 @@
 //! The engine is iroh-blobs; nothing of it shows outside this module, so that it can be replaced. What
 //! arrives is checked against its hash in pieces of 16 KiB while it arrives: a lying provider is noticed
 //! at its first wrong piece. What was checked is kept, so a fetch that breaks goes on where it stopped,
-//! from any provider, even after a restart.
+//! from any provider, even after a restart. Large content is fetched from several providers at once
+//! (`split.rs`).
 //!
 //! Content stays until [`Blobs::delete`]; the space is freed some minutes later. A crash may lose what was
 //! put within the last half second: content can be put or fetched again, so it is not worth a disk flush.
 
 mod admission;
+mod split;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use glean_types::{Hash, NodeId};
 use iroh::endpoint::Connection;
 use iroh_blobs::api::Store;
 use iroh_blobs::api::blobs::BlobStatus;
-use iroh_blobs::api::remote::GetProgressItem;
+use iroh_blobs::api::remote::{GetProgress, GetProgressItem};
 use iroh_blobs::get::GetError;
 use iroh_blobs::provider::events::EventSender;
 use iroh_blobs::store::GcConfig;
@@ -200,8 +202,9 @@ impl Blobs {
         Ok(())
     }
 
-    /// Gets content from the first of these providers that delivers, going on from what is here. Every
-    /// byte is checked before it counts. Returns the size. May be dropped at any time: what came is kept.
+    /// Gets content from these providers, going on from what is here: what is small from the first that delivers, what is
+    /// large from several at once. Every byte is checked before it counts. Returns the size. May be dropped at any time:
+    /// what came is kept.
     pub async fn fetch(
         &self,
         hash: Hash,
@@ -223,7 +226,14 @@ impl Blobs {
         for provider in providers {
             // A key alone, or an address that somebody else named, must not push out a better one.
             self.pool.book.suggest(provider.clone());
-            match self.fetch_from(hash, provider.node, size_max, &mut on_progress).await {
+            let fetched = match self.reach(hash, provider.node, size_max).await {
+                Ok((_, size)) if size > split::FROM_BYTES && providers.len() > 1 => {
+                    return self.fetch_split(hash, size, providers, &mut on_progress).await;
+                }
+                Ok((connection, size)) => self.fetch_from(hash, connection, size, &mut on_progress).await,
+                Err(e) => Err(e),
+            };
+            match fetched {
                 Ok(size) => return Ok(size),
                 Err(Attempt::Final(e)) => return Err(e),
                 Err(Attempt::Failed(e)) => {
@@ -235,13 +245,8 @@ impl Blobs {
         Err(FetchError::AllFailed { hash, tried })
     }
 
-    async fn fetch_from(
-        &self,
-        hash: Hash,
-        provider: NodeId,
-        size_max: u64,
-        on_progress: &mut (impl FnMut(Progress) + Send),
-    ) -> Result<u64, Attempt> {
+    /// A connection to a provider that has the content, and its proved size.
+    async fn reach(&self, hash: Hash, provider: NodeId, size_max: u64) -> Result<(Connection, u64), Attempt> {
         let connection = self.pool.connect(provider, Alpn::Blobs).await.map_err(ProviderFailure::from)?;
         let theirs = ours(hash);
         let size = self.patiently(iroh_blobs::get::request::get_verified_size(&connection, &theirs)).await?;
@@ -251,27 +256,49 @@ impl Blobs {
         }
         // Before the first byte arrives, or the sweep could take what is half here.
         self.keep(hash).await.map_err(FetchError::from)?;
-        let content = HashAndFormat::raw(theirs);
+        Ok((connection, size))
+    }
+
+    async fn fetch_from(
+        &self,
+        hash: Hash,
+        connection: Connection,
+        size: u64,
+        on_progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<u64, Attempt> {
+        let content = HashAndFormat::raw(ours(hash));
         let here =
             self.store.remote().local(content).await.map_err(|e| FetchError::from(store_failed(e)))?.local_bytes();
-        let mut arriving = std::pin::pin!(self.store.remote().fetch(connection, content).stream());
-        let mut counted = 0;
-        while let Some(item) = self.patiently(arriving.next()).await? {
-            match item {
-                GetProgressItem::Progress(bytes) => {
-                    self.counters.blob_bytes_fetched.add(bytes.saturating_sub(counted));
-                    counted = bytes;
-                    on_progress(Progress { have: (here + bytes).min(size), size });
-                }
-                GetProgressItem::Done(_) => {}
-                GetProgressItem::Error(e) => return Err(broke(e).into()),
-            }
-        }
+        let mut have = here;
+        let count = |bytes| {
+            have += bytes;
+            on_progress(Progress { have: have.min(size), size });
+        };
+        self.arrive(self.store.remote().fetch(connection, content), count).await?;
         if self.has(hash).await.map_err(FetchError::from)? {
             Ok(size)
         } else {
             Err(ProviderFailure::Broke("has only a part of it".to_owned()).into())
         }
+    }
+
+    /// Takes in what a provider sends, and counts its bytes as they come.
+    async fn arrive(&self, sent: GetProgress, mut count: impl FnMut(u64) + Send) -> Result<(), ProviderFailure> {
+        let mut arriving = std::pin::pin!(sent.stream());
+        let mut counted = 0;
+        while let Some(item) = self.patiently(arriving.next()).await? {
+            match item {
+                GetProgressItem::Progress(bytes) => {
+                    let new = bytes.saturating_sub(counted);
+                    self.counters.blob_bytes_fetched.add(new);
+                    counted = bytes;
+                    count(new);
+                }
+                GetProgressItem::Done(_) => {}
+                GetProgressItem::Error(e) => return Err(broke(e)),
+            }
+        }
+        Ok(())
     }
 
     async fn patiently<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ProviderFailure> {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo::{cargo, root};
 use crate::figure::{Bar, Figure};
 
-const SECTIONS: [&str; 7] = ["noop", "roundtrip", "kernels", "engine", "checking", "idle", "build"];
+const SECTIONS: [&str; 8] = ["noop", "roundtrip", "kernels", "engine", "checking", "blobs", "idle", "build"];
 
 /// Measures the named sections, or all but the cold build, and prints a table and then a line of JSON for each figure.
 pub fn bench(wanted: &[String]) -> Result<()> {
@@ -44,6 +44,7 @@ fn measure(section: &str) -> Result<Vec<Figure>> {
         "kernels" => kernels::kernels(),
         "engine" => engine(),
         "checking" => checking(),
+        "blobs" => blobs(),
         "idle" => network::idle(),
         "build" => build(),
         _ => bail!("no section {section}"),
@@ -99,6 +100,16 @@ fn checking() -> Result<Vec<Figure>> {
         Figure::new("checking, 10,000 tasks on 20 machines, first job", first, "x").bar(Bar::AtMost(1.10)),
         Figure::new("checking, once every machine is clean", clean, "x").bar(Bar::AtMost(1.055)),
     ])
+}
+
+/// A gibibyte between two nodes, beside a plain copy over TCP.
+fn blobs() -> Result<Vec<Figure>> {
+    let text = cargo(&["bench", "--bench", "blobs"])?;
+    let line = text.lines().find_map(|line| line.strip_prefix("blobs: ")).context("the bench printed no figure")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [mib, _, "at", ratio, ..] = words[..] else { bail!("odd line: {line}") };
+    let name = format!("content of {mib} MiB between two nodes, against a plain TCP file copy");
+    Ok(vec![Figure::new(name, ratio.parse()?, "x").bar(Bar::AtLeast(0.4))])
 }
 
 /// A build from nothing, in a folder of its own.

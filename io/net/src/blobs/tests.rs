@@ -254,3 +254,71 @@ async fn deleted_content_is_swept_and_kept_content_is_not() {
     blobs.shutdown().await;
     close([net]).await;
 }
+
+/// Content that is worth more than one provider; the bar's size comes from outside.
+fn large() -> usize {
+    std::env::var("GLEAN_BLOB_MIB").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(64) * MIB
+}
+
+/// Goal: three providers share the work, a liar among them is found out, and who dies half way goes on. Method: three slow
+/// senders, one with a wrong byte on its disk; the receiver is closed half way and opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_providers_deliver_at_once_and_one_wrong_byte_is_refused() {
+    let size = large();
+    let content = noise(size, 9);
+    let slow = NetLimits { blob_bytes_per_second: 64 * MIB as u64, ..NetLimits::default() };
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut senders = Vec::new();
+    for (seed, folder) in (1..).zip(&folders) {
+        senders.push(keeper(seed, BlobsAt::Folder(folder.path().to_owned()), slow.clone()).await);
+    }
+    let mut hash = Hash::default();
+    for sender in &senders {
+        hash = blobs(sender).put(content.clone()).await.unwrap();
+    }
+    // The third goes, and comes back with one byte wrong.
+    close(senders.pop()).await;
+    let file = folders[2].path().join("data").join(format!("{hash}.data"));
+    let mut stored = std::fs::read(&file).unwrap();
+    // In every piece: nobody knows which it will be asked for.
+    for place in (0..size).step_by(4 * MIB) {
+        stored[place] ^= 1;
+    }
+    std::fs::write(&file, stored).unwrap();
+    senders.push(keeper(3, BlobsAt::Folder(folders[2].path().to_owned()), slow.clone()).await);
+
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = in_folder(4, &folder).await;
+    let providers: Vec<_> = senders.iter().map(Net::addr).collect();
+    let (half_way, mut half) = tokio::sync::mpsc::channel(1);
+    let fetching = blobs(&receiver).fetch(hash, &providers, u64::MAX, |progress| {
+        if progress.have >= size as u64 / 2 {
+            let _ = half_way.try_send(progress.have);
+        }
+    });
+    let had = tokio::select! {
+        done = fetching => panic!("ended before half way: {done:?}"),
+        had = half.recv() => had.unwrap(),
+    };
+    close([receiver]).await;
+    let receiver = in_folder(4, &folder).await;
+    let seen = Mutex::new(Vec::new());
+    let going_on =
+        blobs(&receiver).fetch(hash, &providers, u64::MAX, |progress| seen.lock().unwrap().push(progress.have));
+    assert_eq!(soon(going_on).await.unwrap(), size as u64);
+    assert!(blobs(&receiver).get(hash, u64::MAX).await.unwrap() == content);
+    let again = receiver.stats().blob_bytes_fetched;
+    // What was on its way when the receiver closed, and what the liar sent for nothing.
+    let spare = 3 * 8 * MIB as u64 + MIB as u64;
+    assert!(again < size as u64 - had + spare, "{again} bytes fetched again although {had} of {size} were there");
+    let asked: Vec<u64> = senders.iter().map(|sender| sender.stats().blob_requests).collect();
+    assert!(asked[0] > 2 && asked[1] > 2, "one did all the work: {asked:?}");
+    println!(
+        r#"BAR {{"bar":"blobs","what":"content of {} MiB from three providers at once, one with wrong bytes on its disk, the receiver closed half way: bytes that were wrong, or fetched again","runs":1,"control":"what the liar has is refused when it is alone","note":"{had} of {size} bytes were there, {again} came after; requests to each: {asked:?}"}}"#,
+        size / MIB
+    );
+    // Control: alone, the liar cannot deliver.
+    let alone = in_memory(5).await;
+    assert!(fetch(&alone, hash, &[&senders[2]]).await.is_err());
+    close(senders.into_iter().chain([receiver, alone])).await;
+}
