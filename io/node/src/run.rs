@@ -217,7 +217,7 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let (journal, records) = Journal::open(&home.path("journal.log"))?;
     let machine = Machine::probe();
     let slots = settings.share.as_ref().map_or(machine.cores, |share| share.slots.max(1));
-    let pool = worker_pool(&home, exe, slots)?;
+    let pool = worker_pool(&home, exe, slots, &settings)?;
     let lie_every = settings.share.as_ref().and_then(|share| share.lie_every);
     let runner = Runner::new(net.clone(), inbox.clone(), pool, slots as usize, lie_every);
     runner.forget_when_idle();
@@ -425,8 +425,9 @@ fn ledger(chain: &Option<Chain>, net: &Net, key: &AccountKey, network: &Network)
     }
 }
 
-fn worker_pool(home: &Home, exe: PathBuf, slots: u32) -> Result<WorkerPool, SetupError> {
-    let config = WorkerConfig { exe, slots: slots as usize, cache: home.path("cache") };
+fn worker_pool(home: &Home, exe: PathBuf, slots: u32, settings: &Settings) -> Result<WorkerPool, SetupError> {
+    let is_awaited = settings.is_awaited;
+    let config = WorkerConfig { exe, slots: slots as usize, cache: home.path("cache"), is_awaited };
     WorkerPool::new(config).map_err(|e| SetupError::Workers(e.to_string()))
 }
 

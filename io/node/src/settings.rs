@@ -15,6 +15,10 @@ pub struct Settings {
     pub bind: Option<std::net::SocketAddr>,
     /// URL of this ledger node's relay, where it is not the address that others see; `None`: that address.
     pub relay_url: Option<String>,
+    /// Whoever owns this machine waits for this work: workers give way to the rest, but do not stand still while the machine
+    /// is busy otherwise. The demo's homes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_awaited: bool,
     /// Port of the local API, 0: a free one.
     pub api_port: u16,
     /// Port of the Ethereum JSON-RPC on a ledger node, 0: a free one.

@@ -113,7 +113,7 @@ impl Bench {
 }
 
 fn pool(exe: &Path, cache: &Path) -> WorkerPool {
-    WorkerPool::new(WorkerConfig { exe: exe.to_owned(), slots: 2, cache: cache.to_owned() }).unwrap()
+    WorkerPool::new(WorkerConfig { exe: exe.to_owned(), slots: 2, cache: cache.to_owned(), is_awaited: false }).unwrap()
 }
 
 fn request(args: &[&str]) -> RunRequest {

@@ -111,7 +111,7 @@ fn network(ui: &Ui, status: &Status) -> Vec<Finding> {
 /// them), and whether a worker that tries to get out gets anywhere.
 async fn wall(ui: &Ui, home: &Path) -> Result<Vec<Finding>> {
     let exe = std::env::current_exe().context("could not find this program's own file")?;
-    let pool = WorkerPool::new(WorkerConfig { exe, slots: 1, cache: home.join("cache") })?;
+    let pool = WorkerPool::new(WorkerConfig { exe, slots: 1, cache: home.join("cache"), is_awaited: false })?;
     let (report, holes) = (pool.wall_report().await?, pool.holes().await?);
     let fix = || text!(ui, "doctor-wall-fix");
     let line = |ok, layer: &String| finding("wall", ok, text!(ui, "doctor-wall", layer = layer.clone()), fix());

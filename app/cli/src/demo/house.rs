@@ -102,9 +102,10 @@ impl House {
         self.settle(name, Some(Share::from_request(&request, machine)))
     }
 
-    /// Nobody in this house can be reached from another machine.
+    /// Nobody in this house can be reached from another machine, and somebody watches it at work.
     fn settle(&self, name: &str, share: Option<Share>) -> Result<()> {
-        let settings = Settings { share, bind: Some((Ipv4Addr::LOCALHOST, 0).into()), ..Settings::default() };
+        let bind = Some((Ipv4Addr::LOCALHOST, 0).into());
+        let settings = Settings { share, bind, is_awaited: true, ..Settings::default() };
         Ok(Home::open(&self.home(name))?.write_json("settings.json", &settings)?)
     }
 

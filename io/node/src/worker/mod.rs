@@ -69,6 +69,8 @@ pub struct WorkerConfig {
     pub slots: usize,
     /// Where compiled programs are kept.
     pub cache: PathBuf,
+    /// The machine's owner waits for the work: see [`Settings::is_awaited`](crate::settings::Settings::is_awaited).
+    pub is_awaited: bool,
 }
 
 /// An input file of a task.
@@ -342,9 +344,12 @@ impl WorkerPool {
 
     fn spawn(&self, mode: &str) -> Result<Child, WorkerError> {
         let exe = &self.inner.config.exe;
-        Command::new(exe)
-            .args(["worker", mode])
-            .env_clear()
+        let mut command = Command::new(exe);
+        command.args(["worker", mode]).env_clear();
+        if self.inner.config.is_awaited {
+            command.env(wall::AWAITED, "1");
+        }
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

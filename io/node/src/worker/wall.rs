@@ -8,12 +8,15 @@
 //! | inherited files closed | whatever the node's own parent left open |
 //! | landlock | every path of the file system, TCP, signals and abstract sockets outside |
 //! | seccomp | every system call but those a running guest needs: no open, socket, fork, exec, ptrace |
-//! | nice 19, `SCHED_IDLE` | the owner's and the node's time: a busy worker must not starve QUIC |
+//! | nice 19, `SCHED_IDLE` | the owner's and the node's time: a busy worker must not starve QUIC (where the owner waits for it: nice 10) |
 //!
 //! Each layer holds alone; a kernel without landlock still has the others. `raise` says what it could not do, and
 //! `glean doctor` shows it.
 
 use serde::{Deserialize, Serialize};
+
+/// Set in a worker's environment where the machine's owner waits for its work.
+pub const AWAITED: &str = "GLEAN_AWAITED";
 
 /// What stands and what does not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -150,6 +153,10 @@ mod linux {
     }
 
     pub fn priority() -> Result<(), String> {
+        if std::env::var_os(super::AWAITED).is_some() {
+            // SAFETY: affects only this process.
+            return unsafe { check(libc::setpriority(libc::PRIO_PROCESS, 0, 10)) };
+        }
         let param = libc::sched_param { sched_priority: 0 };
         // SAFETY: `param` lives through the call; both calls affect only this process.
         unsafe {
