@@ -13,12 +13,15 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 6] = [
+const SUITES: [&[&str]; 9] = [
     &["--test", "kills"],
+    &["--test", "power"],
     &["--test", "network"],
     &["--test", "villains"],
     &["--test", "disk"],
     &["--test", "local"],
+    &["--test", "browser"],
+    &["--test", "worker"],
     &["--lib"],
 ];
 

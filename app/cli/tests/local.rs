@@ -101,7 +101,7 @@ fn a_web_page_reads_nothing_and_changes_nothing() {
     let right = [format!("Host: {host}"), format!("Authorization: Bearer {token}")];
     assert!(ask(&host, "GET", "/v1/status", &right).starts_with("HTTP/1.1 200"));
     println!(
-        r#"BAR {{"bar":"pages","what":"requests that a web page could make to the node's local address, by route, Host, Origin, content type and whatever it sends for a token: answers, state changes, secrets told","runs":{asked},"control":"with token and Host the same route answers","note":"raw HTTP; no browser"}}"#
+        r#"BAR {{"bar":"pages","what":"requests that a web page could make to the node's local address, by route, Host, Origin, content type and whatever it sends for a token: answers, state changes, secrets told","runs":{asked},"control":"with token and Host the same route answers","note":"raw HTTP; the next line is a browser"}}"#
     );
 }
 

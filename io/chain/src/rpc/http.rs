@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::net::TcpListener;
@@ -58,6 +59,7 @@ impl HttpServer {
             .route("/", post(answer))
             .layer(RequestBodyLimitLayer::new(REQUEST_BYTES_MAX))
             .layer(cors)
+            .layer(axum::middleware::from_fn(check_host))
             .with_state(rpc);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
@@ -79,10 +81,15 @@ impl Drop for HttpServer {
     }
 }
 
-async fn answer(State(rpc): State<RpcHandler>, headers: HeaderMap, body: Bytes) -> Response {
-    if !names_this_machine(&headers) {
-        return (StatusCode::FORBIDDEN, "invalid host specified").into_response();
+/// Before anything else, whatever the method: a page whose name was bound to this machine gets nothing.
+async fn check_host(request: Request, next: Next) -> Response {
+    match names_this_machine(request.headers()) {
+        true => next.run(request).await,
+        false => (StatusCode::FORBIDDEN, "invalid host specified").into_response(),
     }
+}
+
+async fn answer(State(rpc): State<RpcHandler>, body: Bytes) -> Response {
     let answer = rpc.handle(body).await;
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
 }
