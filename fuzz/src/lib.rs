@@ -66,6 +66,11 @@ pub const TARGETS: &[Target] = &[
         run: |bytes| _ = glean_node::decoders::ledger_reply(bytes),
     },
     Target {
+        name: "backup",
+        covers: &["io/node/src/backup/archive.rs"],
+        run: |bytes| _ = glean_node::decoders::backup(bytes),
+    },
+    Target {
         name: "transaction",
         covers: &["io/chain/src/pool.rs"],
         run: |bytes| _ = glean_chain::decoders::transaction(bytes),
@@ -139,6 +144,8 @@ fn generated(bytes: &[u8]) {
 
 fn channel_view(bytes: &[u8]) {
     let _ = glean_ledger::channels::decode(bytes);
+    let payer = glean_ledger::channels::opened_by(Address::ZERO).map(Option::unwrap_or_default);
+    let _ = glean_ledger::channels::decode_opened(&payer, bytes);
 }
 
 fn index(bytes: &[u8]) {
@@ -271,7 +278,14 @@ mod tests {
         assert!(glean_vm::prepare(&seeds[4], &glean_vm::ModuleLimits::default()).is_ok());
         use glean_node::decoders as node;
         let examples = node::examples();
-        let readers = [node::worker_frame, node::journal_frame, node::keystore, node::join_line, node::ledger_reply];
+        let readers = [
+            node::worker_frame,
+            node::journal_frame,
+            node::keystore,
+            node::join_line,
+            node::ledger_reply,
+            node::backup,
+        ];
         assert!(readers.iter().zip(&examples).all(|(read, example)| read(example)));
         use glean_chain::decoders as chain;
         let examples = chain::examples();

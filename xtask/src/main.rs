@@ -1,22 +1,27 @@
 //! `cargo xtask bench`: the figures we claim, ours and the peers' in one run on one machine. `cargo xtask bars`: the promises,
-//! and what was run to break them.
+//! and what was run to break them. `cargo xtask reproduce`: two builds in two places, equal to the bit. `cargo xtask sbom`:
+//! what is in the program.
 
 mod bars;
 mod bench;
 mod cargo;
 mod figure;
 mod machine;
+mod reproduce;
+mod sbom;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|idle|build ...]   (all but `build` when none is named)
-       cargo xtask bars";
+       cargo xtask bars | reproduce | sbom";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, wanted)) if word == "bench" => bench::bench(wanted),
         Some((word, [])) if word == "bars" => bars::bars(),
+        Some((word, [])) if word == "reproduce" => reproduce::reproduce(),
+        Some((word, [])) if word == "sbom" => sbom::sbom(),
         _ => bail!(USAGE),
     }
 }

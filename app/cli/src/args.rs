@@ -61,6 +61,8 @@ pub enum Cmd {
     Doctor,
     Faucet,
     Wallet(WalletArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Debug(DebugArgs),
     Completions(CompletionsArgs),
 }
@@ -343,6 +345,23 @@ pub enum WalletCmd {
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+}
+
+/// `glean backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// Where to write it: a new file, outside the home
+    pub file: PathBuf,
+}
+
+/// `glean restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// What `glean backup` wrote
+    pub file: PathBuf,
+    /// Only read it, compare every hash and open a copy; nothing is changed
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `glean debug`.

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use args::{Cli, Cmd};
 use clap::CommandFactory;
-use commands::{Context, debug, doctor, jobs, network, receipt, share, wait, wallet};
+use commands::{Context, backup, debug, doctor, jobs, network, receipt, share, wait, wallet};
 use fail::EXIT_TOOL;
 use lang::{Lang, Messages};
 use ui::Ui;
@@ -85,6 +85,8 @@ fn dispatch(context: &Context, command: Cmd) -> anyhow::Result<u8> {
         Cmd::Doctor => wait(doctor::doctor(context)),
         Cmd::Faucet => wait(wallet::faucet(context)),
         Cmd::Wallet(args) => wait(wallet::wallet(context, args)),
+        Cmd::Backup(args) => backup::backup(context, &args),
+        Cmd::Restore(args) => backup::restore(context, &args),
         Cmd::Debug(args) => debug::debug(context, &args.what),
         Cmd::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "glean", &mut std::io::stdout());

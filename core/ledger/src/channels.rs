@@ -1,7 +1,7 @@
 //! Calldata for the Channels contract, its ids, and what its answers mean.
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use glean_types::{Amount, ChannelId, Domain, NodeId, Signed, Voucher};
 
 use crate::contracts::Channels as sol;
@@ -90,6 +90,17 @@ pub fn decode(answer: &[u8]) -> Result<Option<Channel>, NotAChannel> {
         token: c.token,
         fee_bps: c.feeBps,
     }))
+}
+
+/// What to look for in the logs of the Channels contract: all that `payer` has ever opened; [`decode_opened`] reads each.
+pub fn opened_by(payer: Address) -> [Option<B256>; 3] {
+    [Some(sol::Opened::SIGNATURE_HASH), None, Some(payer.into_word())]
+}
+
+/// A log of an opening: the channel, and the machine it was opened for.
+pub fn decode_opened(topics: &[B256], data: &[u8]) -> Option<(ChannelId, NodeId)> {
+    let opened = sol::Opened::decode_raw_log_validate(topics.iter().copied(), data).ok()?;
+    Some((ChannelId(opened.channel.0), NodeId(opened.node.0)))
 }
 
 /// The id that `payer` gets by opening this: bound to the chain, the contract, the payer and every argument.

@@ -361,6 +361,12 @@ pub enum Record {
     },
     /// The highest offer number used.
     OfferSeq(u64),
+    /// All before this came back from an archive, and what was signed after that was made is forgotten: no promise of before is
+    /// built upon any more. (Written once, by the first start after a restore.)
+    Restored {
+        /// Now, Unix milliseconds: more offers than milliseconds were never made.
+        at_ms: u64,
+    },
 }
 
 /// Why a task failed for good.

@@ -228,7 +228,11 @@ impl Provider {
 
     pub fn on_open(&mut self, step: &mut Step, from: NodeId, agreement: Signed<Agreement>) {
         let id = agreement.paper.channel;
-        if let Some(refusal) = self.judge_open(step, from, &agreement) {
+        let refusal = self.judge_open(step, from, &agreement);
+        if !self.channels.contains_key(&id) && matches!(refusal, None | Some(Refusal::Busy)) {
+            self.settle_first(step, from);
+        }
+        if let Some(refusal) = refusal {
             step.send(from, refused(id, None, refusal));
             return;
         }
@@ -247,6 +251,21 @@ impl Provider {
             }
         }
         self.agree(step, id);
+    }
+
+    /// A requester has one channel with a machine at a time: one that comes with another has lost the first, or has no use for it.
+    /// What was not delivered there is not wanted any more; what was is shown again, to be paid or, on insistence, written off.
+    fn settle_first(&mut self, step: &mut Step, from: NodeId) {
+        for channel in self.channels.values_mut().filter(|channel| channel.requester == from) {
+            channel.slices.retain(|slice| {
+                if let Stage::Running(run) = slice.stage {
+                    self.runs.remove(&run);
+                    step.put(Output::StopRun(run));
+                }
+                matches!(slice.stage, Stage::Delivered(_))
+            });
+            channel.slices.iter().for_each(|slice| tell(step, from, slice));
+        }
     }
 
     /// Says yes once the ledger has shown the channel, and repeats what was delivered and not paid.
@@ -472,8 +491,11 @@ impl Provider {
             // Delivered work is paid, wanted or not. One who says twice that it will not, or cannot, is believed a few times:
             // else neither would ever work with the other again.
             let is_insistent = channel.unwanted.replace(number) == Some(number);
-            if !is_insistent || channel.written_off >= WRITTEN_OFF_MAX {
+            if !is_insistent {
                 step.send(from, WorkMsg::Done(answer.done.clone()));
+            }
+            // Beyond these few it is not answered either: two who repeat themselves to each other would never stop.
+            if !is_insistent || channel.written_off >= WRITTEN_OFF_MAX {
                 return;
             }
             channel.written_off += 1;
@@ -638,6 +660,7 @@ impl Provider {
                 }
             }
             Record::OfferSeq(seq) => self.offer_seq = self.offer_seq.max(*seq),
+            Record::Restored { at_ms } => self.offer_seq = self.offer_seq.max(*at_ms),
             Record::Closed(id) => {
                 self.channels.remove(id);
             }

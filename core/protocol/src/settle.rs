@@ -150,8 +150,10 @@ pub(crate) struct Earnings {
 }
 
 impl Earnings {
+    /// The larger of what we remember and what the ledger has paid out: a voucher that was cashed in a life of ours that a
+    /// backup knows nothing of buys nothing a second time.
     pub fn promised(&self) -> Amount {
-        self.voucher.as_ref().map_or(Amount::ZERO, |voucher| voucher.paper.cumulative)
+        self.voucher.as_ref().map_or(Amount::ZERO, |voucher| voucher.paper.cumulative).max(self.settled)
     }
 
     /// Whether everything delivered is paid: only then may the next slice be delivered.
@@ -254,6 +256,10 @@ mod tests {
         assert_eq!(earnings.take(sign(5), me, units(10), &domain()), Err(BadVoucher::NotMore));
         assert_eq!(earnings.take(sign(11), me, units(10), &domain()), Err(BadVoucher::OverDeposit));
         assert_eq!(earnings.take(sign(6), Address::ZERO, units(10), &domain()), Err(BadVoucher::Signature));
+        // Restored from the past: what the ledger has paid out is not promised again.
+        let mut restored = Earnings { settled: units(8), ..earnings.clone() };
+        assert_eq!(restored.take(sign(8), me, units(10), &domain()), Err(BadVoucher::NotMore));
+        assert_eq!(restored.take(sign(9), me, units(10), &domain()), Ok(units(1)));
         earnings.delivered = units(6);
         assert!(!earnings.may_deliver());
         assert_eq!(earnings.take(sign(6), me, units(10), &domain()), Ok(units(1)));

@@ -14,6 +14,7 @@ use glean_types::{
     Outcome, Output as Bytes, Paper, Receipt, Signed, TaskResult, TaskSpec, Voucher, merkle,
 };
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 const TASKS: u32 = 30;
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -130,6 +131,8 @@ struct World {
     promised: BTreeMap<ChannelId, Amount>,
     ended: BTreeMap<u32, u32>,
     price: BTreeMap<ChannelId, Amount>,
+    /// Channels of another life have other ids.
+    life: u8,
 }
 
 fn take<T>(list: &mut Vec<T>, at: u64) -> Option<T> {
@@ -152,7 +155,11 @@ impl World {
                     self.price.insert(agreement.paper.channel, agreement.paper.price_per_gfuel);
                     self.opens.push((to, agreement));
                 }
-                Output::Send { to, message: WorkMsg::Slice(slice) } => self.slices.push((to, *slice)),
+                Output::Send { to, message: WorkMsg::Slice(slice) } => {
+                    let is_rising = slice.specs.windows(2).all(|pair| pair[0].index < pair[1].index);
+                    assert!(is_rising, "a slice asks for a task twice: {:?}", slice.specs);
+                    self.slices.push((to, *slice));
+                }
                 Output::Run(order) => self.runs.push((order.run, order.specs.iter().map(|spec| spec.index).collect())),
                 Output::Record(Record::Paid { voucher, .. }) => {
                     let total = self.promised.entry(voucher.paper.channel).or_default();
@@ -231,7 +238,7 @@ impl World {
             3 if lie => Input::Disconnected(from),
             3 | 4 => {
                 let (provider, id, deposit) = take(&mut self.fund, a)?;
-                match id.unwrap_or(ChannelId(provider.0)) {
+                match id.unwrap_or(ChannelId([provider.0[0] + 16 * self.life; 32])) {
                     _ if lie => Input::ChannelFailed { provider, why: "no".into(), no_funds: b.is_multiple_of(2) },
                     channel => Input::ChannelReady { provider, channel, deposit },
                 }
@@ -336,6 +343,143 @@ fn terms() -> ShareTerms {
     }
 }
 
+/// Lets all this happen to a node, from its start; its records.
+fn live(node: &mut Node, world: &mut World, work: Option<Submission>, deeds: &[Deed]) -> Vec<Record> {
+    let mut inputs =
+        vec![Input::Share(Some(terms())), Input::Offers((2..5).map(|n| offer(n, 1 + u64::from(world.life))).collect())];
+    inputs.extend(work.map(|work| Input::Submit(Box::new(work))));
+    inputs.extend([2, 3].map(|n| Input::Connected(NodeId([n; 32]))));
+    let (mut journal, mut now_ms) = (Vec::new(), NOW_MS + LIFE_MS * u64::from(world.life));
+    for deed in deeds {
+        inputs.extend(world.input(deed));
+        for input in inputs.drain(..) {
+            now_ms += deed.b % 700;
+            let outputs = node.step(now_ms, input);
+            journal.extend(outputs.iter().filter_map(|output| match output {
+                Output::Record(record) => Some(record.clone()),
+                _ => None,
+            }));
+            world.see(outputs);
+        }
+    }
+    journal
+}
+
+/// Vouchers among these records that pay no more than what was promised before.
+fn worthless(records: &[Record], promised: &BTreeMap<ChannelId, Amount>) -> usize {
+    let is_worthless = |record: &&Record| match record {
+        Record::Paid { voucher, .. } => {
+            promised.get(&voucher.paper.channel).is_some_and(|had| voucher.paper.cumulative <= *had)
+        }
+        _ => false,
+    };
+    records.iter().filter(is_worthless).count()
+}
+
+/// Lives that are lost, and what an archive of some moment of each is gone on with.
+const PASTS: usize = 500;
+/// Longer than any of them, and short enough that offers still stand in the next.
+const LIFE_MS: u64 = 300_000;
+
+#[test]
+fn nothing_is_signed_on_a_past_that_came_back() {
+    let mut chance = proptest::test_runner::TestRunner::deterministic();
+    let (mut hurt, mut paid, mut lost) = (0, 0, 0);
+    for past in 0..PASTS {
+        let mut draw = || deeds().new_tree(&mut chance).expect("no filter").current();
+        let (first, second) = ([draw(), draw()].concat(), [draw(), draw()].concat());
+        let mut world = World::default();
+        let whole = live(&mut Node::new(identity(1), Settings::default()), &mut world, Some(submission()), &first);
+        let known: std::collections::BTreeSet<ChannelId> = (2..5).map(|n| ChannelId([n; 32])).collect();
+        let archived = &whole[..whole.len() * (past % 8) / 8];
+        let again = |record: Option<Record>, work: Option<Submission>| {
+            let records = archived.iter().cloned().chain(record);
+            let mut node = Node::restore(identity(1), Settings::default(), records);
+            live(&mut node, &mut World { life: 1, ..World::default() }, work, &second)
+        };
+        let other = Submission { job: job_of(1, BUDGET / 2), ..submission() };
+        let after = again(Some(Record::Restored { at_ms: NOW_MS + LIFE_MS }), Some(other));
+        let vouchers = after.iter().filter_map(|record| match record {
+            Record::Paid { voucher, .. } => Some(voucher.paper.channel),
+            _ => None,
+        });
+        let vouchers: Vec<ChannelId> = vouchers.collect();
+        assert!(vouchers.iter().all(|channel| !known.contains(channel)), "past {past}: the past was signed on");
+        paid += vouchers.len();
+        lost += usize::from(!world.promised.is_empty());
+        hurt += usize::from(worthless(&again(None, None), &world.promised) > 0);
+    }
+    assert!(hurt > 0 && paid > 0, "nothing was at stake: {hurt} hurt, {paid} vouchers");
+    println!(
+        r#"BAR {{"bar":"pasts","what":"archives of some moment of a requester's life among hostile peers, gone on with: vouchers signed on channels of that life","runs":{PASTS},"control":"without the record of the restore {hurt} of them sign vouchers that pay nothing","note":"{lost} of the lives had paid somebody; {paid} vouchers on new channels"}}"#
+    );
+}
+
+/// A requester that has lost its books cannot judge what it asked for. Its provider gives up the slice that it had delivered, and
+/// only then works for it again.
+#[test]
+fn who_has_lost_its_books_is_worked_for_again_after_one_slice() {
+    let (from, them) = (NodeId([2; 32]), identity(2));
+    let mut node = Node::new(identity(1), Settings::default());
+    let mut tell = |input: Input| node.step(NOW_MS, input);
+    let message = |message: WorkMsg| Input::Message { from, message };
+    let open = |n: u8| {
+        let agreement = Agreement {
+            channel: ChannelId([n; 32]),
+            requester: them.key.address(),
+            requester_node: from,
+            provider: identity(1).key.address(),
+            provider_node: NodeId([1; 32]),
+            price_per_gfuel: units(1_000_000),
+            created_ms: NOW_MS,
+        };
+        message(WorkMsg::Open(agreement.sign(&them.key, &them.domain)))
+    };
+    let seen = |n: u8| {
+        let (payer, payee, signer) = (them.key.address(), identity(1).key.address(), them.key.address());
+        let (deposit, settled) = (units(100_000), Amount::ZERO);
+        let view = Some(ChannelView { payer, payee, signer, deposit, settled, closing: false });
+        Input::ChannelSeen { channel: ChannelId([n; 32]), view }
+    };
+    let slice = |slice: u64| {
+        let (channel, price_max, specs, holders) =
+            (ChannelId([7; 32]), units(10_000), vec![spec(slice as u32)], vec![]);
+        message(WorkMsg::Slice(Box::new(SliceMsg { channel, slice, job: job_of(2, 10), price_max, specs, holders })))
+    };
+    tell(Input::Share(Some(terms())));
+    tell(Input::Connected(from));
+    tell(open(7));
+    tell(seen(7));
+    for number in 0..2 {
+        let ran = tell(slice(number)).into_iter().find_map(|output| match output {
+            Output::Run(order) => Some(order.run),
+            _ => None,
+        });
+        tell(Input::Ran { run: ran.expect("it is begun"), results: vec![Ok(answer(number as u32, 0))] });
+    }
+    let shown = |outputs: &[Output]| {
+        let is_done = |output: &&Output| matches!(output, Output::Send { message: WorkMsg::Done(_), .. });
+        outputs.iter().filter(is_done).count()
+    };
+    let is_busy = |outputs: &[Output]| {
+        let busy = |output: &Output| {
+            matches!(output, Output::Send { message: WorkMsg::Refused { refusal: Refusal::Busy, .. }, .. })
+        };
+        outputs.iter().any(busy)
+    };
+    let first = tell(open(8));
+    assert!(is_busy(&first) && shown(&first) == 1, "what it owes for is shown: {first:?}");
+    assert!(is_busy(&tell(open(8))), "as long as it owes, it is refused");
+    let drop = || message(WorkMsg::Drop { channel: ChannelId([7; 32]), slice: 0 });
+    assert_eq!(shown(&tell(drop())), 1, "delivered work is paid: once more");
+    let given_up = tell(drop());
+    assert!(given_up.iter().any(|output| matches!(output, Output::Record(Record::WrittenOff { slice: 0, .. }))));
+    assert_eq!(shown(&given_up), 0, "what was held back behind it is not wanted any more, nor delivered: {given_up:?}");
+    assert!(!is_busy(&tell(open(8))));
+    let agreed = tell(seen(8));
+    assert!(agreed.iter().any(|output| matches!(output, Output::Send { message: WorkMsg::Agreed(_), .. })));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
@@ -343,28 +487,7 @@ proptest! {
     fn no_peer_breaks_a_node(deeds in deeds()) {
         let mut node = Node::new(identity(1), Settings::default());
         let mut world = World::default();
-        let mut journal: Vec<Record> = Vec::new();
-        let mut now_ms = NOW_MS;
-        let start = [
-            Input::Share(Some(terms())),
-            Input::Offers((2..5).map(|n| offer(n, 1)).collect()),
-            Input::Submit(Box::new(submission())),
-            Input::Connected(NodeId([2; 32])),
-            Input::Connected(NodeId([3; 32])),
-        ];
-        let mut inputs = Vec::from(start);
-        for deed in &deeds {
-            inputs.extend(world.input(deed));
-            for input in inputs.drain(..) {
-                now_ms += deed.b % 700;
-                let outputs = node.step(now_ms, input);
-                journal.extend(outputs.iter().filter_map(|output| match output {
-                    Output::Record(record) => Some(record.clone()),
-                    _ => None,
-                }));
-                world.see(outputs);
-            }
-        }
+        let journal = live(&mut node, &mut world, Some(submission()), &deeds);
         // What is on disk says the same as what is in memory.
         let restored = Node::restore(identity(1), Settings::default(), journal);
         let (before, after) = (node.jobs(), restored.jobs());

@@ -139,6 +139,44 @@ pub struct FinalBlock {
     pub state_root: B256,
 }
 
+/// A ledger as it lies on the disk, looked at page by page and sum by sum as every start does, and then only asked: nothing
+/// is proposed, signed or written.
+pub struct Still {
+    dir: PathBuf,
+    secret: Zeroizing<[u8; 32]>,
+    keeper: Arc<Keeper>,
+    rpc: RpcHandler,
+    lock: File,
+}
+
+impl Still {
+    /// Opens it, or says what is wrong with it.
+    pub fn open(config: ChainConfig) -> Result<Self, OpenError> {
+        let dir = config.dir;
+        let lock = lock_dir(&dir)?;
+        let secret = match config.validator_key {
+            Some(secret) => secret,
+            None => validator_key(&dir)?,
+        };
+        let public = engine::public_key(&secret).ok_or(OpenError::BadKey("validator"))?;
+        let store = Store::open(&dir).map_err(|error| OpenError::Store(error.to_string()))?;
+        let keeper = Keeper::open(store, config.genesis, &public);
+        let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
+        let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
+        Ok(Self { dir, secret, keeper, rpc, lock })
+    }
+
+    /// The JSON-RPC interface.
+    pub fn rpc(&self) -> RpcHandler {
+        self.rpc.clone()
+    }
+
+    /// Its last block.
+    pub fn head(&self) -> Arc<SealedBlock> {
+        self.keeper.head()
+    }
+}
+
 /// A running ledger node.
 pub struct Chain {
     keeper: Arc<Keeper>,
@@ -156,17 +194,7 @@ impl Chain {
     /// Like [`Chain::open`], with another length of a consensus_epoch than the usual 16,384 blocks. It must be the
     /// same on every node of a network and at every start.
     pub fn open_with_epochs(config: ChainConfig, epoch_blocks: NonZeroU64) -> Result<Self, OpenError> {
-        let dir = config.dir;
-        let lock = lock_dir(&dir)?;
-        let secret = match config.validator_key {
-            Some(secret) => secret,
-            None => validator_key(&dir)?,
-        };
-        let public = engine::public_key(&secret).ok_or(OpenError::BadKey("validator"))?;
-        let store = Store::open(&dir).map_err(|error| OpenError::Store(error.to_string()))?;
-        let keeper = Keeper::open(store, config.genesis, &public);
-        let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
-        let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
+        let Still { dir, secret, keeper, rpc, lock } = Still::open(config)?;
         let engine =
             Engine::start(EngineConfig { dir: dir.join("engine"), secret, epoch_blocks, keeper: keeper.clone() })
                 .map_err(io_error(&dir))?;

@@ -40,7 +40,7 @@ pub use bucket::{Bucket, Buckets, Rate};
 pub use errors::{BindError, BlobError, Cause, DialError, RequestError, SessionError};
 pub use index_node::{IndexConfig, IndexError, IndexNode, Reaction, Validate, publish, query, validate_offers};
 pub use limits::NetLimits;
-pub use net::{Admit, Incoming, Net, NetConfig, ReplySender};
+pub use net::{Admit, Incoming, Net, NetConfig, ReplySender, node_id};
 pub use pool::Alpn;
 pub use relay::{Relay, RelayAdmit, RelayConfig, RelayError};
 pub use session::{Receiver, Sender, Session};

@@ -114,6 +114,11 @@ impl fmt::Debug for Net {
     }
 }
 
+/// The public key of a secret: who a node is, without starting it.
+pub fn node_id(secret: &[u8; 32]) -> NodeId {
+    NodeId(*SecretKey::from_bytes(secret).public().as_bytes())
+}
+
 impl Net {
     /// Opens the sockets and starts letting peers in.
     pub async fn bind(config: NetConfig) -> Result<Net, BindError> {

@@ -4,6 +4,7 @@
 use glean_protocol::Record;
 use glean_types::{Amount, ChannelId, Hash, JobId, Outcome, encode};
 
+use crate::backup::archive;
 use crate::journal::each_record;
 use crate::ledger;
 use crate::network::JoinLine;
@@ -35,6 +36,13 @@ pub fn ledger_reply(bytes: &[u8]) -> bool {
     ledger::is_reply(bytes)
 }
 
+/// The file of a backup.
+pub fn backup(bytes: &[u8]) -> bool {
+    let swallow =
+        |_: &archive::FileLine, content: &mut dyn std::io::Read| std::io::copy(content, &mut std::io::sink()).map(drop);
+    archive::read(bytes, bytes.len() as u64, swallow).is_ok()
+}
+
 /// Something that each of them reads, in their order.
 pub fn examples() -> Vec<Vec<u8>> {
     let channel = ChannelId([3; 32]);
@@ -63,5 +71,6 @@ pub fn examples() -> Vec<Vec<u8>> {
         keystore.to_string().into_bytes(),
         line.to_string().into_bytes(),
         serde_json::json!({ "jsonrpc": "2.0", "id": 1, "result": Amount::whole(1) }).to_string().into_bytes(),
+        archive::example(),
     ]
 }

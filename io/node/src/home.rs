@@ -10,6 +10,7 @@
 //!        ledger/           chain state, on the ledger node
 //!        run/              lock, api.json
 //!        log/node.log
+//!        restored.json     until the first start of a home that came back from a backup
 //! ```
 
 use std::fs::{self, File};
@@ -151,12 +152,12 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(unix)]
-fn sync_dir(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_dir(_path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_dir(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

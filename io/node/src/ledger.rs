@@ -23,6 +23,8 @@ use tokio::sync::Mutex;
 use crate::clock::now_ms;
 use crate::network::Network;
 
+/// Blocks asked for openings at once: far fewer logs than an answer may hold.
+const LOG_BLOCKS: u64 = 1_000;
 /// A reply of the ledger is never larger than this.
 const REPLY_BYTES_MAX: usize = 8 << 20;
 /// One question, one answer, the block included.
@@ -116,6 +118,12 @@ struct TxReceipt {
     transaction_hash: B256,
 }
 
+#[derive(Deserialize)]
+struct Log {
+    topics: Vec<B256>,
+    data: Bytes,
+}
+
 impl Ledger {
     /// The ledger that this very process keeps.
     pub fn here(handler: RpcHandler, key: AccountKey, node: NodeId, network: Network) -> Ledger {
@@ -171,6 +179,27 @@ impl Ledger {
         let data = self.eth_call(self.network.domain.channels, channels::get(id)).await?;
         let garbage = |why: String| LedgerError::Garbage { method: "channel".into(), why };
         channels::decode(&data).map_err(|e| garbage(e.to_string()))
+    }
+
+    /// Every channel that this account has opened and that is not closed, with its machine and what is left of its deposit: the
+    /// ledger's word, whatever a journal remembers.
+    pub async fn open_channels(&self) -> Result<Vec<(ChannelId, NodeId, Amount)>, LedgerError> {
+        let (head, mut open) = (self.height().await?, Vec::new());
+        for from in (0..=head).step_by(LOG_BLOCKS as usize) {
+            let to = head.min(from + LOG_BLOCKS - 1);
+            let filter = json!({
+                "address": self.network.domain.channels, "topics": channels::opened_by(self.account()),
+                "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
+            });
+            for log in self.call::<Vec<Log>>("eth_getLogs", json!([filter])).await? {
+                let garbage = || LedgerError::Garbage { method: "eth_getLogs".into(), why: "no opening".into() };
+                let (id, node) = channels::decode_opened(&log.topics, &log.data).ok_or_else(garbage)?;
+                if let Some(channel) = self.raw_channel(id).await? {
+                    open.push((id, node, channel.deposit.saturating_sub(channel.settled)));
+                }
+            }
+        }
+        Ok(open)
     }
 
     /// Opens a channel to a machine and waits until it is final. Sent again with the same salt and deposit it finds the one

@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod app;
+pub mod backup;
 mod brain;
 mod clock;
 pub mod decoders;
@@ -26,6 +27,7 @@ mod journal;
 mod ledger;
 mod network;
 mod offers;
+mod past;
 mod reach;
 mod run;
 mod runner;

@@ -24,6 +24,7 @@ use crate::journal::{Journal, JournalError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::network::{JoinError, JoinLine, Network, network_of, private_genesis};
 use crate::offers::{Offers, keep_shelf, save_shelf};
+use crate::past;
 use crate::reach;
 use crate::runner::Runner;
 use crate::sessions::Sessions;
@@ -214,7 +215,8 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     };
     let ledger = ledger(&chain, &net, &key, &network);
     let (inbox, asks) = Inbox::new();
-    let (journal, records) = Journal::open(&home.path("journal.log"))?;
+    let (mut journal, mut records) = Journal::open(&home.path("journal.log"))?;
+    past::close(&home, &ledger, &mut journal, &mut records).await?;
     let machine = Machine::probe();
     let slots = settings.share.as_ref().map_or(machine.cores, |share| share.slots.max(1));
     let pool = worker_pool(&home, exe, slots, &settings)?;
@@ -402,15 +404,19 @@ fn bound_port(home: &Home) -> Result<Option<u16>, HomeError> {
 }
 
 fn open_chain(home: &Home, network: &Network) -> Result<Option<Chain>, SetupError> {
+    Ok(chain_config(home, network)?.map(Chain::open).transpose()?)
+}
+
+/// The ledger of this home, if it keeps one.
+pub(crate) fn chain_config(home: &Home, network: &Network) -> Result<Option<ChainConfig>, SetupError> {
     if network.ledger.is_some() {
         return Ok(None);
     }
     let genesis: Genesis =
         home.read_json("genesis.json")?.ok_or_else(|| SetupError::NoNetwork(home.root().to_owned()))?;
     let faucet = faucet_key(home)?;
-    let config =
-        ChainConfig { dir: home.path("ledger"), genesis, validator_key: None, faucet_key: Some(faucet.to_bytes()) };
-    Ok(Some(Chain::open(config)?))
+    let (dir, faucet_key) = (home.path("ledger"), Some(faucet.to_bytes()));
+    Ok(Some(ChainConfig { dir, genesis, validator_key: None, faucet_key }))
 }
 
 fn ledger(chain: &Option<Chain>, net: &Net, key: &AccountKey, network: &Network) -> Ledger {
@@ -431,7 +437,7 @@ fn worker_pool(home: &Home, exe: PathBuf, slots: u32, settings: &Settings) -> Re
     WorkerPool::new(config).map_err(|e| SetupError::Workers(e.to_string()))
 }
 
-fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, SetupError> {
+pub(crate) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, SetupError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
@@ -442,7 +448,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, SetupError> {
 // --- keys ---
 
 /// The node's transport key: made once, 0600.
-fn node_secret(home: &Home) -> Result<Zeroizing<[u8; 32]>, SetupError> {
+pub(crate) fn node_secret(home: &Home) -> Result<Zeroizing<[u8; 32]>, SetupError> {
     secret_file(home, "keys/node")
 }
 
@@ -483,7 +489,7 @@ fn secret_sum(secret: &[u8; 32]) -> blake3::Hash {
 
 /// The account: a keystore. Without a person at hand its password is random and lies beside it, 0600: as safe as
 /// an SSH key without a passphrase.
-fn account(home: &Home) -> Result<AccountKey, SetupError> {
+pub(crate) fn account(home: &Home) -> Result<AccountKey, SetupError> {
     let (keystore, password) = (home.path("keys/account.json"), home.path("keys/password"));
     if keystore.exists() {
         let words = std::fs::read_to_string(&password).map(Zeroizing::new).map_err(|e| account_error(home, e))?;

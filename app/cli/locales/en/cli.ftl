@@ -30,6 +30,8 @@ cmd-wallet-show = Show the account and where its key lies
 cmd-wallet-balance = Show the money
 cmd-faucet = Get credits, on a private network
 cmd-wallet-export = Write the key to a keystore file under a password of yours
+cmd-backup = Copy this node's folder, while it is stopped, into one file
+cmd-restore = Put a backup into an empty folder, or only check it
 cmd-debug = Look at what lies on the disk
 cmd-debug-journal = Show the journal, group by group
 cmd-completions = Print a completion script for a shell
@@ -220,6 +222,26 @@ wallet-exported = account { $account } written to { $file }
 wallet-sealing = locking the key: this takes a second, by design
 wallet-balance = { $balance } gUSD · { $channels } gUSD in channels · { $gas } GLN for gas
 
+## Backups
+backup-inside =
+    made      { $age } by glean { $version }
+    network   { $network }
+    account   { $account }
+    files     { $files }, { $mib } MiB
+    journal   { $frames } groups; { $jobs } jobs, { $open } of them not over
+    money     { $deposits } gUSD in channels, { $held } gUSD in vouchers, as the journal had it
+    ledger    { $ledger }
+backup-ledger = block { $height }; { $balance } gUSD in the account then
+backup-no-ledger = kept elsewhere: balances are its to say
+backup-whole = every hash holds, and a node could start from it
+backup-written = written to { $file }, read back and opened
+backup-secret = Keys and password lie in it in clear: whoever has the file has the account.
+restored = restored to { $home }
+restored-next =
+    The first start needs the ledger: every open deposit is asked back and comes home after the grace period; jobs that were
+    not over are cancelled. Never start the former home again: two nodes with the same keys work against each other.
+restored-ledger = The ledger goes back to block { $height }: what was acknowledged after that is gone. If there is a newer copy, or the former disk can still be read, use that instead.
+
 ## The doctor
 doctor-home = home { $path } can be written
 doctor-home-fix = choose a folder that you own with --home, or correct its owner
@@ -273,6 +295,16 @@ error-bad-number = `{ $detail }` cannot be read as an answer to that question
     .hint = cores like 4, memory like 2GiB, price like 0.00001, or auto
 error-file-exists = { $detail } is already there
     .hint = choose another name: keys are never overwritten
+error-home-not-empty = { $detail } is not empty: nothing was restored
+    .hint = choose an empty or new folder with --home, or move this one away; never delete it before the restored node works
+error-not-a-backup = this is not a backup that this build can read: { $detail }
+    .hint = glean backup FILE writes them; a newer build reads what it wrote
+error-backup-damaged = the backup is damaged, nothing was restored: { $detail }
+    .hint = use another copy of it
+error-backup-unusable = no node could start from this: { $detail }
+    .hint = correct what is named, or use another copy
+error-backup-disk = could not read or write { $detail }
+    .hint = check the path, its permissions and free space; a check needs room for a copy in the temporary folder (TMPDIR)
 error-insufficient-balance = not enough money: { $detail }
     .hint = glean faucet (private networks), or a smaller --max
 error-no-account = no account in { $detail }

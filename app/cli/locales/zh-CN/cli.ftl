@@ -30,6 +30,8 @@ cmd-wallet-show = 显示账户及密钥所在位置
 cmd-wallet-balance = 显示资金
 cmd-faucet = 在私有网络上领取额度
 cmd-wallet-export = 把密钥写入以你的密码保护的密钥文件
+cmd-backup = 把已停止节点的数据目录存成一个文件
+cmd-restore = 把备份恢复到空目录，或只作检查
 cmd-debug = 查看磁盘上的内容
 cmd-debug-journal = 逐组显示日志记录
 cmd-completions = 输出某个 shell 的补全脚本
@@ -189,6 +191,26 @@ wallet-exported = 账户 { $account } 已写入 { $file }
 wallet-sealing = 正在锁上密钥：有意需要一秒
 wallet-balance = { $balance } gUSD · 通道内 { $channels } gUSD · 手续费 { $gas } GLN
 
+## 备份
+backup-inside =
+    制作时间  { $age }，glean { $version }
+    网络      { $network }
+    账户      { $account }
+    文件      { $files } 个，{ $mib } MiB
+    日志      { $frames } 组；{ $jobs } 个作业，其中 { $open } 个未结束
+    资金      通道中 { $deposits } gUSD，凭证中 { $held } gUSD（以日志为准）
+    账本      { $ledger }
+backup-ledger = 区块 { $height }；当时账户有 { $balance } gUSD
+backup-no-ledger = 由别的节点保存：余额以它为准
+backup-whole = 所有哈希相符，节点可以由此启动
+backup-written = 已写入 { $file }，并已读回、打开核对
+backup-secret = 其中的密钥和密码是明文：谁拿到文件，谁就拥有账户。
+restored = 已恢复到 { $home }
+restored-next =
+    第一次启动需要能连上账本：所有未关闭的押金都会被要求退回，宽限期后到账；未结束的作业会被取消。
+    切勿再启动原来的目录：密钥相同的两个节点会互相妨碍。
+restored-ledger = 账本将回到区块 { $height }：此后确认过的一切都会丢失。若有更新的副本，或原来的磁盘仍可读取，请改用它。
+
 ## 体检
 doctor-home = 数据目录 { $path } 可写
 doctor-home-fix = 用 --home 选一个属于你的目录，或改正其所有者
@@ -239,6 +261,16 @@ error-bad-number = `{ $detail }` 不能作为这个问题的回答
     .hint = 核数如 4，内存如 2GiB，价格如 0.00001，或 auto
 error-file-exists = { $detail } 已存在
     .hint = 请换个名字：密钥从不覆盖
+error-home-not-empty = { $detail } 不是空的：什么都没有恢复
+    .hint = 请用 --home 选一个空目录或新目录，或把它移走；恢复的节点正常之前切勿删除
+error-not-a-backup = 本版本读不了这个备份：{ $detail }
+    .hint = glean backup FILE 可以制作；新版本写的请用新版本读
+error-backup-damaged = 备份已损坏，什么都没有恢复：{ $detail }
+    .hint = 请用另一份副本
+error-backup-unusable = 节点无法由此启动：{ $detail }
+    .hint = 请改正所说的问题，或用另一份副本
+error-backup-disk = 无法读写 { $detail }
+    .hint = 请检查路径、权限和磁盘空间；检查时临时目录（TMPDIR）要放得下一份副本
 error-insufficient-balance = 余额不足：{ $detail }
     .hint = glean faucet（私有网络），或减小 --max
 error-no-account = { $detail } 中没有账户

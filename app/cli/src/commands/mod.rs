@@ -1,5 +1,6 @@
 //! One file per family of commands. Each reads its arguments, calls the node, and prints.
 
+pub mod backup;
 pub mod debug;
 pub mod doctor;
 pub mod jobs;

@@ -33,6 +33,11 @@ impl Requester {
         let Some(ix) = self.market.find(&from) else { return };
         let receipt = &done.receipt.paper;
         let Some(channel) = self.rels[ix.0 as usize].channel.as_ref().filter(|c| c.id == receipt.channel) else {
+            // Asked for by a life of ours that a backup knows nothing of: nobody can judge it any more, and while its provider
+            // waits for us, it takes no other channel of ours.
+            if self.closing.contains_key(&receipt.channel) {
+                step.send(from, WorkMsg::Drop { channel: receipt.channel, slice: receipt.slice });
+            }
             return;
         };
         let Some(seq) = self.by_number.get(&(receipt.channel, receipt.slice)).copied() else {

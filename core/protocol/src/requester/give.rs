@@ -277,6 +277,10 @@ impl Requester {
         let mut aside = Vec::new();
         while items.len() < count && aside.len() < LOOK_MAX {
             let Some(index) = job.pop() else { break };
+            // One that was at work over a restart and came back stands in the queue twice.
+            if items.iter().any(|item| item.index == index && item.role != Role::Copy) {
+                continue;
+            }
             let size = spec_bytes(&job.specs[index as usize]);
             let has_it = items.iter().any(|item| item.index == index && item.role == Role::Copy);
             let is_heavy = job.tasks[index as usize].heavy;
@@ -445,7 +449,7 @@ impl Requester {
                 && verify::is_canary(&step.me.secret, job.id, item.index, node)
                 && items.len() + canaries.len() < SLICE_TASKS_MAX
                 && let Some(known) = job.known.iter_mut().find(|known| !known.seen.contains(&ix))
-                && !items.iter().any(|item| item.index == known.index)
+                && !items.iter().chain(&canaries).any(|item| item.index == known.index)
             {
                 known.seen.push(ix);
                 job.rechecked += 1;

@@ -3,6 +3,10 @@
 //! A slice that was sent and not paid is open again, its price held back. When its provider is back it is sent
 //! again; the provider answers with what it kept, or runs it once more. Who was to be checked is chosen anew,
 //! by the same secret.
+//!
+//! Records that came back from an archive are history only ([`Record::Restored`]): a life that they know nothing of may have
+//! promised more from the same deposits. Whatever is signed next must not be a smaller total than that, and nobody here knows
+//! it; so nothing more is signed on those channels, they are closed, and no job of then spends any more.
 
 use std::sync::Arc;
 
@@ -43,15 +47,8 @@ impl Requester {
                 self.openings += 1;
                 self.rel(ix).opening = Some((salt, deposit));
             }
-            Record::Closing(id) => {
-                let ix = self.channel_of(id);
-                let channel = ix.and_then(|ix| self.rel(ix).channel.as_mut());
-                let rest = channel.map_or(Amount::ZERO, |channel| {
-                    channel.dead = true;
-                    channel.purse.total.saturating_sub(channel.purse.spent)
-                });
-                self.closing.insert(id, (0, rest));
-            }
+            Record::Closing(id) => self.restore_closing(id),
+            Record::Restored { .. } => self.end_the_past(),
             Record::Closed(id) => {
                 self.closing.remove(&id);
             }
@@ -81,6 +78,36 @@ impl Requester {
             | Record::WrittenOff { .. }
             | Record::OfferSeq(_) => {}
         }
+    }
+
+    fn restore_closing(&mut self, id: ChannelId) {
+        let ix = self.channel_of(id);
+        let channel = ix.and_then(|ix| self.rel(ix).channel.as_mut());
+        let rest = channel.map_or(Amount::ZERO, |channel| {
+            channel.dead = true;
+            channel.purse.total.saturating_sub(channel.purse.spent)
+        });
+        self.closing.insert(id, (0, rest));
+    }
+
+    /// See the head of this file.
+    fn end_the_past(&mut self) {
+        for job in &mut self.jobs {
+            if !job.ended {
+                job.open_tasks().into_iter().for_each(|index| job.set_state(index, TaskState::Cancelled));
+                (job.ended, job.cancelled) = (true, true);
+            }
+            job.purse.total = job.purse.spent;
+        }
+        // Their numbers and prices may have been used again.
+        self.slices.clear();
+        self.by_number.clear();
+        let live = self.rels.iter().filter_map(|rel| rel.channel.as_ref()).filter(|channel| !channel.dead);
+        for id in live.map(|channel| channel.id).collect::<Vec<_>>() {
+            self.restore_closing(id);
+        }
+        // An opening that was begun may have been finished and used.
+        self.rels.iter_mut().for_each(|rel| rel.opening = None);
     }
 
     fn restore_machine(&mut self, step: &Step, node: NodeId, provider: glean_types::Address) -> Ix {
