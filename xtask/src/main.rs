@@ -1,22 +1,25 @@
 //! `cargo xtask bench`: the figures we claim, ours and the peers' in one run on one machine. `cargo xtask bars`: the promises,
-//! and what was run to break them.
+//! and what was run to break them. `cargo xtask determinism`: the same answers and bills from other builds and processors.
 
 mod bars;
 mod bench;
 mod cargo;
+mod determinism;
 mod figure;
 mod machine;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|idle|build ...]   (all but `build` when none is named)
-       cargo xtask bars";
+       cargo xtask bars
+       cargo xtask determinism [release] [debug] [aarch64] [first] [write]   (all builds when none is named)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, wanted)) if word == "bench" => bench::bench(wanted),
         Some((word, [])) if word == "bars" => bars::bars(),
+        Some((word, wanted)) if word == "determinism" => determinism::determinism(wanted),
         _ => bail!(USAGE),
     }
 }
