@@ -33,5 +33,9 @@ deny:
 bench:
     cargo xtask bench
 
+# the same answers and fuel in release and debug, on x86-64 and aarch64
+determinism:
+    cargo xtask determinism
+
 # what CI runs
 pre-pr: fmt lint test deny doc

@@ -38,6 +38,7 @@ pub fn bars() -> Result<()> {
             lines.lines().filter_map(|line| line.split_once("BAR ")).map(|(_, json)| serde_json::from_str(json));
         bars.extend(found.collect::<Result<Vec<Value>, _>>().context("a BAR line is no JSON")?);
     }
+    bars.extend(crate::determinism::bars()?);
     ensure!(
         !bars.is_empty(),
         "no test printed a bar\nhint: a line `BAR {{...}}` with bar, what, runs, failures, control, note"

@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: the figures we claim, ours and the peers' in one run on one machine. `cargo xtask bars`: the promises,
 //! and what was run to break them. `cargo xtask reproduce`: two builds in two places, equal to the bit. `cargo xtask sbom`:
-//! what is in the program.
+//! what is in the program. `cargo xtask determinism`: the same answers and bills from other builds and processors.
 
 mod bars;
 mod bench;
 mod cargo;
+mod determinism;
 mod figure;
 mod machine;
 mod reproduce;
@@ -12,8 +13,9 @@ mod sbom;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|idle|build ...]   (all but `build` when none is named)
-       cargo xtask bars | reproduce | sbom";
+const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|blobs|idle|build ...]   (all but `build` when none is named)
+       cargo xtask bars | reproduce | sbom
+       cargo xtask determinism [release] [debug] [aarch64] [first] [write]   (all builds when none is named)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,7 @@ fn main() -> Result<()> {
         Some((word, [])) if word == "bars" => bars::bars(),
         Some((word, [])) if word == "reproduce" => reproduce::reproduce(),
         Some((word, [])) if word == "sbom" => sbom::sbom(),
+        Some((word, wanted)) if word == "determinism" => determinism::determinism(wanted),
         _ => bail!(USAGE),
     }
 }

@@ -174,8 +174,6 @@ fn engine_config(choice: &VmConfig) -> Config {
         .operator_cost(cost::table())
         .epoch_interruption(false)
         .max_wasm_stack(choice.stack_bytes)
-        // Nothing runs asynchronously; the engine only wants this one to be the larger.
-        .async_stack_size(choice.stack_bytes + (1 << 20))
         // Unused (nothing here is asynchronous), but it must not be smaller.
         .async_stack_size(choice.stack_bytes + (1 << 20))
         .memory_reservation(MEMORY_RESERVATION)

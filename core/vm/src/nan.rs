@@ -451,4 +451,4 @@ fn encoder_type(ty: ValType) -> Result<EncType, Reject> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -28,7 +28,7 @@ fn assert_same(text: &str) {
 }
 
 /// Every way out for bits that we know of, each with a NaN made by arithmetic.
-const ESCAPES: &[&str] = &[
+pub(crate) const ESCAPES: &[&str] = &[
     "(f64.store (i32.const 0) (f64.div (local.get $z) (local.get $z)))",
     "(f32.store (i32.const 0) (f32.div (local.get $y) (local.get $y)))",
     "(i64.store (i32.const 0) (i64.reinterpret_f64 (f64.div (local.get $z) (local.get $z))))",
@@ -58,7 +58,7 @@ const ESCAPES: &[&str] = &[
         (f64.eq (local.get $w) (local.get $w)))) (f64.store (i32.const 8) (local.get $w))",
 ];
 
-fn torture(escape: &str) -> String {
+pub(crate) fn torture(escape: &str) -> String {
     let before = r#"(type $f (func (param f64) (result f64))) (global $g (mut f64) (f64.const 0))
         (table funcref (elem $id)) (func $id (type $f) (local.get 0))"#;
     dumping(before, &format!("(local $z f64) (local $y f32) (local $w f64) (local $v v128) {escape}"))

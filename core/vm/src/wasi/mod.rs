@@ -91,6 +91,19 @@ macro_rules! offer {
             })?;)*
             Ok(())
         }
+
+        /// The same for programs that another engine runs: what ours is compared with.
+        #[cfg(test)]
+        pub(crate) fn link_elsewhere(linker: &mut wasmi::Linker<Wasi>) -> Result<(), wasmi::errors::LinkerError> {
+            use crate::determinism::elsewhere::call;
+            linker.func_wrap(MODULE, "proc_exit", |_: wasmi::Caller<'_, Wasi>, code: u32| -> Result<(), wasmi::Error> {
+                Err(wasmi::Error::host(Stop::Exit(code)))
+            })?;
+            $(linker.func_wrap(MODULE, stringify!($name), |mut caller: wasmi::Caller<'_, Wasi>, $($arg: $ty),*| {
+                call(&mut caller, |guest| calls::$name(guest, $($arg),*))
+            })?;)*
+            Ok(())
+        }
     };
 }
 
