@@ -13,12 +13,13 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 6] = [
+const SUITES: [&[&str]; 7] = [
     &["--test", "kills"],
     &["--test", "network"],
     &["--test", "villains"],
     &["--test", "disk"],
     &["--test", "local"],
+    &["--test", "nats"],
     &["--lib"],
 ];
 
