@@ -13,7 +13,7 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 10] = [
+const SUITES: [&[&str]; 11] = [
     &["--test", "kills"],
     &["--test", "power"],
     &["--test", "network"],
@@ -23,6 +23,7 @@ const SUITES: [&[&str]; 10] = [
     &["--test", "local"],
     &["--test", "browser"],
     &["--test", "worker"],
+    &["--test", "nats"],
     &["--lib"],
 ];
 

@@ -6,24 +6,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod common;
 
-use serde_json::Value;
+use common::hosts::{Host, Namespace, books_agree, eventually, example, join_line, spent};
 
-/// A host: its namespace, its address, and the home of its node.
-struct Host {
-    namespace: String,
-    home: PathBuf,
-}
-
-/// Both hosts and what is between them; gone when dropped.
+/// Both hosts and what is between them.
 struct Cable {
-    folder: tempfile::TempDir,
-    /// Keeps the ledger and buys.
-    a: Host,
     /// Lends.
     b: Host,
+    /// Keeps the ledger and buys.
+    a: Host,
+    /// Goes last: the nodes live in it.
+    folder: tempfile::TempDir,
 }
 
 impl Cable {
@@ -31,85 +25,26 @@ impl Cable {
     fn lay(number: u8) -> Result<Cable, String> {
         let folder = tempfile::tempdir().unwrap();
         let id = format!("{}{number}", std::process::id());
-        let host = |name: &str| Host { namespace: format!("glean-{id}-{name}"), home: folder.path().join(name) };
-        let cable = Cable { a: host("a"), b: host("b"), folder };
-        let (a, b) = (&cable.a.namespace, &cable.b.namespace);
-        let (end_a, end_b) = (format!("ga{id}"), format!("gb{id}"));
-        ip(&["netns", "add", a])?;
-        ip(&["netns", "add", b])?;
-        ip(&["link", "add", &end_a, "netns", a, "type", "veth", "peer", "name", &end_b, "netns", b])?;
-        for (host, end, last) in [(a, &end_a, 1), (b, &end_b, 2)] {
-            ip(&["-n", host, "link", "set", end, "name", "eth0"])?;
-            ip(&["-n", host, "addr", "add", &format!("10.98.{number}.{last}/24"), "dev", "eth0"])?;
-            ip(&["-n", host, "link", "set", "lo", "up"])?;
-            ip(&["-n", host, "link", "set", "eth0", "up"])?;
-        }
-        Ok(cable)
+        let host = |name: &str| {
+            let namespace = Namespace::add(format!("glean-{id}-{name}"))?;
+            Ok::<Host, String>(Host { namespace, home: folder.path().join(name) })
+        };
+        let (a, b) = (host("a")?, host("b")?);
+        a.namespace.cable("eth0", &b.namespace, "eth0")?;
+        a.namespace.address("eth0", &format!("10.98.{number}.1/24"))?;
+        b.namespace.address("eth0", &format!("10.98.{number}.2/24"))?;
+        Ok(Cable { b, a, folder })
     }
 
     fn set(&self, state: &str) {
-        ip(&["-n", &self.b.namespace, "link", "set", "eth0", state]).unwrap();
+        self.b.namespace.ip(&["link", "set", "eth0", state]).unwrap();
     }
 
     /// `a` has made a network, `b` has joined it and lends.
     fn open_lab(&self) {
-        let made = self.a.ok(&["network", "init", "lab"]);
-        let line = made.trim().strip_prefix("glean join ").expect("the join line is data").to_owned();
-        self.b.ok(&["join", &line]);
+        self.b.ok(&["join", &join_line(&self.a)]);
         self.b.ok(&["share", "--yes", "--cores", "1", "--detach"]);
     }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for host in [&self.b, &self.a] {
-            // A node that is gone already is as good, and so is a namespace.
-            let _ = host.command(&["node", "--stop"]).output();
-            let _ = ip(&["netns", "del", &host.namespace]);
-        }
-    }
-}
-
-impl Host {
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_glean")]).args(args);
-        command.env("GLEAN_HOME", &self.home).env("GLEAN_LANG", "en").stdin(Stdio::null());
-        command
-    }
-
-    fn ran(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.ran(args);
-        let talk = String::from_utf8_lossy(&output.stderr);
-        let log = std::fs::read_to_string(self.home.join("log/node.log")).unwrap_or_default();
-        assert!(output.status.success(), "glean {args:?}: {talk}\n--- node.log\n{log}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn start(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn job(&self) -> Value {
-        serde_json::from_str::<Value>(&self.ok(&["jobs", "--json"])).unwrap()[0].clone()
-    }
-}
-
-fn ip(args: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(args).output().map_err(|e| format!("no iproute2: {e}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
-    }
-}
-
-fn example(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
-    path.to_str().unwrap().to_owned()
 }
 
 macro_rules! cable_or_skip {
@@ -152,11 +87,7 @@ fn a_lab_of_two_hosts_runs_checks_and_pays() {
     assert_eq!(answers.count(), 10);
     let papers = cable.folder.path().join("receipts.json");
     cable.a.ok(&["receipt", "last", "--out", papers.to_str().unwrap(), "--verify"]);
-    // The lender holds, or has cashed, what the buyer says that it has paid.
-    let share: Value = serde_json::from_str(&cable.b.ok(&["status", "--json"])).unwrap();
-    let money = |name: &str| share["share"][name].as_str().unwrap().parse::<f64>().unwrap();
-    let spent: f64 = job["spent"].as_str().unwrap().parse().unwrap();
-    assert!((money("held") + money("settled") - spent).abs() < 1e-12 && spent > 0.0, "{share} {job}");
+    books_agree(&cable.b, spent(&job));
 }
 
 #[test]
@@ -170,10 +101,7 @@ fn a_cut_cable_costs_time_and_nothing_else() {
     eventually("some answers are there", || cable.a.job()["succeeded"].as_u64() >= Some(4));
     let start = std::time::Instant::now();
     cable.set("down");
-    eventually("the cut is noticed", || {
-        let machines: Value = serde_json::from_str(&cable.a.ok(&["machines", "--json"])).unwrap();
-        machines[0]["connected"] == false
-    });
+    eventually("the cut is noticed", || cable.a.json(&["machines"])[0]["connected"] == false);
     assert!(cable.a.job()["succeeded"].as_u64() < Some(96), "the cut came too late to mean anything");
     println!("the cut was noticed after {} ms", start.elapsed().as_millis());
     cable.set("up");
@@ -188,7 +116,7 @@ fn a_cut_cable_costs_time_and_nothing_else() {
 #[test]
 fn a_host_without_udp_works_through_the_relay() {
     let cable = cable_or_skip!(3);
-    if let Err(why) = ip(&["-n", &cable.b.namespace, "rule", "add", "ipproto", "udp", "blackhole"]) {
+    if let Err(why) = cable.b.namespace.ip(&["rule", "add", "ipproto", "udp", "blackhole"]) {
         println!("SKIPPED: UDP cannot be blocked here: {why}");
         return;
     }
@@ -197,8 +125,8 @@ fn a_host_without_udp_works_through_the_relay() {
     cable.a.ok(&["run", &noop, "--array", "1-50", "--max", "1"]);
     let job = cable.a.job();
     assert_eq!((job["state"].as_str(), job["succeeded"].as_u64()), (Some("succeeded"), Some(50)), "{job}");
-    let log = std::fs::read_to_string(cable.a.home.join("log/node.log")).unwrap();
-    assert!(log.contains("relay open"), "{log}");
+    assert!(cable.a.log().contains("relay open"), "{}", cable.a.log());
+    assert_eq!(cable.a.json(&["machines"])[0]["path"], "relayed");
 }
 
 /// One megabit a second, and a queue of four packets that drops whatever does not fit.
@@ -208,7 +136,7 @@ fn a_narrow_cable_that_drops_packets_costs_time_and_nothing_else() {
     let narrow = ["rate", "1mbit", "burst", "4kb", "limit", "6kb"];
     for host in [&cable.a, &cable.b] {
         let args = ["qdisc", "add", "dev", "eth0", "root", "tbf"];
-        if let Err(why) = tc(host, &[&args[..], &narrow].concat()) {
+        if let Err(why) = host.namespace.tool("tc", &[&args[..], &narrow].concat(), "") {
             println!("SKIPPED: no cable can be made narrow here: {why}");
             return;
         }
@@ -239,7 +167,7 @@ fn a_narrow_cable_that_drops_packets_costs_time_and_nothing_else() {
     cable.a.ok(&["receipt", "last", "--verify"]);
     let (mut sent, mut dropped) = (0, 0);
     for host in [&cable.a, &cable.b] {
-        let seen = tc(host, &["-s", "qdisc", "show", "dev", "eth0"]).unwrap();
+        let seen = host.namespace.tool("tc", &["-s", "qdisc", "show", "dev", "eth0"], "").unwrap();
         let number = |after: &str| -> u64 {
             let rest = seen.split(after).nth(1).unwrap_or_else(|| panic!("no `{after}` in {seen}"));
             rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
@@ -248,22 +176,4 @@ fn a_narrow_cable_that_drops_packets_costs_time_and_nothing_else() {
     }
     assert!(dropped > 0, "the cable was too wide to mean anything: {sent} packets, none dropped");
     println!("a cable of 1 Mbit/s dropped {dropped} packets of {}", sent + dropped);
-}
-
-fn tc(host: &Host, args: &[&str]) -> Result<String, String> {
-    let output = Command::new("ip").args(["netns", "exec", &host.namespace, "tc"]).args(args).output();
-    let output = output.map_err(|e| format!("no iproute2: {e}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("tc {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
-    }
-}
-
-/// Asks again until it is so; the limit is only there to fail. (A peer that says nothing is gone after 75 s: see
-/// `silence_timeout` in `io/net/src/limits.rs`.)
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed().as_secs() < 150, "{what}: not within 150 s");
-    }
 }

@@ -1,8 +1,9 @@
 //! The network of a Gleaner node: who is reached, by which key, with which limits.
 //!
 //! Everything travels over QUIC connections dialled by public key ([`Net`]). On top of that there are
-//! four protocols, each with its own name ([`Alpn`]): **work** sessions between a requester and a
-//! provider, **rpc** (one question, one answer), the offer **index**, and content-addressed **blobs**.
+//! five protocols, each with its own name ([`Alpn`]): **work** sessions between a requester and a
+//! provider, **rpc** (one question, one answer), the offer **index**, content-addressed **blobs**,
+//! and the **mirror** (under which address a peer sees us: a router has changed it).
 //! The payload bytes mean nothing here: this crate touches the world and decides nothing.
 //!
 //! What must stay true:
@@ -41,7 +42,7 @@ pub use errors::{BindError, BlobError, Cause, DialError, RequestError, SessionEr
 pub use index_node::{IndexConfig, IndexError, IndexNode, Reaction, Validate, publish, query, validate_offers};
 pub use limits::NetLimits;
 pub use net::{Admit, Incoming, Net, NetConfig, ReplySender, node_id};
-pub use pool::Alpn;
+pub use pool::{Alpn, NetPath};
 pub use relay::{Relay, RelayAdmit, RelayConfig, RelayError};
 pub use session::{Receiver, Sender, Session};
 pub use stats::NetStats;

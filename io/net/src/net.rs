@@ -27,7 +27,7 @@ use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
 use crate::gate::Gate;
 use crate::limits::NetLimits;
-use crate::pool::{Alpn, Doubt, Pool, datagrams_from};
+use crate::pool::{Alpn, Doubt, NetPath, Pool, datagrams_from};
 use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
@@ -36,6 +36,8 @@ use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Peers whose addresses are remembered.
 const ADDRESS_BOOK_PEERS: usize = 65_536;
+/// An IPv6 address in brackets with scope and port.
+const MIRROR_BYTES_MAX: usize = 64;
 
 /// Whether a peer may speak a protocol with this node. A private network admits its members only.
 pub type Admit = Arc<dyn Fn(NodeId, Alpn) -> bool + Send + Sync>;
@@ -106,6 +108,8 @@ pub(crate) struct Inner {
     blobs: Option<Blobs>,
     arrivals: Mutex<Arrivals>,
     door: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Our address as the mirror showed it last.
+    seen: Mutex<Option<SocketAddr>>,
 }
 
 impl fmt::Debug for Net {
@@ -155,6 +159,7 @@ impl Net {
             blobs,
             arrivals: Mutex::new(Arrivals { work, rpc, index }),
             door: std::sync::Mutex::new(Some(door)),
+            seen: Mutex::default(),
         };
         Ok(Net { inner: Arc::new(inner) })
     }
@@ -180,6 +185,36 @@ impl Net {
         let config = Arc::new(RelayConfig::new(url.clone(), None));
         self.inner.endpoint.insert_relay(url, config).await;
         Ok(())
+    }
+
+    /// Asks a peer under which address it sees this node, and is reached under that one, too, from now on: behind a router it
+    /// is none of our own. The peer is believed, so ask one that has nothing to win by a lie.
+    pub async fn look_in_mirror(&self, peer: NodeId) -> Result<Option<SocketAddr>, RequestError> {
+        let patience = self.inner.limits.dial_timeout;
+        let answer = self.request(peer, Alpn::Mirror, &[], MIRROR_BYTES_MAX, patience).await?;
+        let told: Option<SocketAddr> = std::str::from_utf8(&answer).ok().and_then(|text| text.parse().ok());
+        let now = told.filter(|addr| !addr.ip().is_loopback());
+        let mut seen = self.inner.seen.lock().await;
+        if *seen != now {
+            if let Some(old) = *seen {
+                self.inner.endpoint.remove_external_addr(&old).await;
+            }
+            if let Some(new) = now {
+                self.inner.endpoint.add_external_addr(new).await;
+            }
+            *seen = now;
+        }
+        Ok(now)
+    }
+
+    /// How the packets of our work sessions with a peer travel, if we have opened one.
+    pub fn path(&self, peer: NodeId) -> Option<NetPath> {
+        self.inner.pool.path(peer, Alpn::Work)
+    }
+
+    /// How many of the connections that we opened are direct, and how many relayed.
+    pub fn paths(&self) -> (u64, u64) {
+        self.inner.pool.paths()
     }
 
     /// Calls back whenever this node is reached under other addresses than before, until it is closed.
@@ -360,10 +395,11 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
     let mut relays = Vec::new();
     for url in &config.relays {
         let relay = parse_relay(url).map_err(|source| BindError::Relay { url: url.clone(), source })?;
-        relays.push(relay);
+        // It tells no addresses: a probe for that would only be waited for.
+        relays.push(RelayConfig::new(relay, None));
     }
     // Only those that were named, now or later: never anybody's defaults.
-    let relay_mode = RelayMode::custom(relays);
+    let relay_mode = RelayMode::Custom(relays.into_iter().collect());
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret))
         .alpns(Alpn::ALL.iter().map(|alpn| alpn.name().to_vec()).collect())

@@ -6,16 +6,19 @@
 //! are full of tasks can be silent for half a minute. Or its process was killed and started again, and
 //! knows nothing of the connection. So silence makes a connection suspect, and a second handshake decides:
 //! if the peer completes that and the old connection stays silent, the old one is dead and everything
-//! waiting on it is told at once, instead of after [`NetLimits::silence_timeout`].
+//! waiting on it is told at once, instead of after [`NetLimits::silence_timeout`]. A connection whose path dies is given up
+//! with it, though it may have another one: what was on its way can hang for as long as it lives.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use glean_types::NodeId;
-use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, WeakConnectionHandle};
-use iroh::{Endpoint, EndpointAddr};
+use iroh::Endpoint;
+use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, PathEvent, WeakConnectionHandle};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::address::AddressBook;
@@ -25,7 +28,7 @@ use crate::stats::Counters;
 use crate::wire::Refusal;
 
 /// A peer that lives confirms a question within this, however long it thinks about the answer.
-const DOUBT_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// How long the first attempt of a dial may take: enough for a handshake across the world.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -41,10 +44,30 @@ pub enum Alpn {
     Rpc,
     /// Content by its hash.
     Blobs,
+    /// Under which address a peer sees us.
+    Mirror,
+}
+
+/// How packets reach a peer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetPath {
+    /// From our socket to its own, through whatever routers.
+    Direct,
+    /// Through a relay that both keep a connection to.
+    Relayed,
+}
+
+impl NetPath {
+    fn of(connection: &Connection) -> Option<NetPath> {
+        let paths = connection.paths();
+        let used = paths.iter().find(|path| path.is_selected())?;
+        Some(if used.is_relay() { NetPath::Relayed } else { NetPath::Direct })
+    }
 }
 
 impl Alpn {
-    pub(crate) const ALL: [Alpn; 4] = [Alpn::Work, Alpn::Index, Alpn::Rpc, Alpn::Blobs];
+    pub(crate) const ALL: [Alpn; 5] = [Alpn::Work, Alpn::Index, Alpn::Rpc, Alpn::Blobs, Alpn::Mirror];
 
     /// The name that is agreed in the handshake.
     pub fn name(self) -> &'static [u8] {
@@ -53,6 +76,7 @@ impl Alpn {
             Alpn::Index => b"glean-index/1",
             Alpn::Rpc => b"glean-rpc/1",
             Alpn::Blobs => iroh_blobs::ALPN,
+            Alpn::Mirror => b"glean-mirror/1",
         }
     }
 
@@ -125,16 +149,28 @@ impl Pool {
         dialled
     }
 
+    /// How the packets of the live connection to a peer travel, if there is one.
+    pub(crate) fn path(&self, peer: NodeId, alpn: Alpn) -> Option<NetPath> {
+        let live = self.lines.lock().expect("no panic while looking").get(&(peer, alpn))?.live()?;
+        NetPath::of(&live)
+    }
+
+    /// How many live connections that we dialled are direct, and how many are relayed.
+    pub(crate) fn paths(&self) -> (u64, u64) {
+        let lines: Vec<_> = self.lines.lock().expect("no panic while looking").values().cloned().collect();
+        let paths: Vec<NetPath> = lines.iter().filter_map(|line| NetPath::of(&line.live()?)).collect();
+        let relayed = paths.iter().filter(|path| **path == NetPath::Relayed).count();
+        ((paths.len() - relayed) as u64, relayed as u64)
+    }
+
     fn line(&self, peer: NodeId, alpn: Alpn) -> Arc<Line> {
         let mut lines = self.lines.lock().expect("no panic while looking");
         lines.entry((peer, alpn)).or_default().clone()
     }
 
     async fn dial(&self, peer: NodeId, alpn: Alpn) -> Result<Connection, DialError> {
-        let addr = self.book.find(peer).to_iroh().map_err(|source| DialError::BadAddress { peer, source })?;
-        let dialled = match timeout(self.dial_timeout, self.attempts(addr, alpn)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(e)) => Err(dial_error(peer, e)),
+        let dialled = match timeout(self.dial_timeout, self.attempts(peer, alpn)).await {
+            Ok(dialled) => dialled,
             Err(_) => Err(DialError::TimedOut { peer, after_ms: self.dial_timeout.as_millis() as u64 }),
         };
         match &dialled {
@@ -145,12 +181,14 @@ impl Pool {
     }
 
     /// Dials again and again, each time with twice the patience: an attempt that met a closed port while the peer was
-    /// starting does not notice when it is there.
-    async fn attempts(&self, addr: EndpointAddr, alpn: Alpn) -> Result<Connection, ConnectError> {
+    /// starting does not notice when it is there. Each takes the newest address: a peer that has just started may be told of
+    /// before it has its relay.
+    async fn attempts(&self, peer: NodeId, alpn: Alpn) -> Result<Connection, DialError> {
         let mut patience = FIRST_ATTEMPT;
         loop {
-            if let Ok(done) = timeout(patience, self.endpoint.connect(addr.clone(), alpn.name())).await {
-                return done;
+            let addr = self.book.find(peer).to_iroh().map_err(|source| DialError::BadAddress { peer, source })?;
+            if let Ok(done) = timeout(patience, self.endpoint.connect(addr, alpn.name())).await {
+                return done.map_err(|e| dial_error(peer, e));
             }
             patience *= 2;
         }
@@ -158,7 +196,12 @@ impl Pool {
 
     /// Looks after a connection until it is closed.
     async fn watch(self, connection: WeakConnectionHandle, peer: NodeId, alpn: Alpn) {
-        let mut closed = std::pin::pin!(connection.closed());
+        let mut closed = std::pin::pin!(async {
+            tokio::select! {
+                _ = connection.closed() => {}
+                () = path_lost(&connection) => give_up(&connection),
+            }
+        });
         let mut heard = 0;
         while timeout(self.heard_within, &mut closed).await.is_err() {
             let Some(suspect) = connection.upgrade() else { break };
@@ -220,6 +263,8 @@ struct DoubtState {
     is_open: AtomicBool,
     /// Something was sent since that wait began.
     is_renewed: AtomicBool,
+    /// What had been heard when something was sent last: word that it came must be more.
+    heard: AtomicU64,
 }
 
 impl Doubt {
@@ -229,6 +274,7 @@ impl Doubt {
 
     /// Something is being sent: a peer that lives says within [`DOUBT_AFTER`] that it came.
     pub(crate) fn arises(&self, connection: &Connection, peer: NodeId) {
+        self.state.heard.store(datagrams_from(connection), Ordering::Relaxed);
         self.state.is_renewed.store(true, Ordering::Relaxed);
         if self.state.is_open.swap(true, Ordering::Relaxed) {
             return;
@@ -236,7 +282,7 @@ impl Doubt {
         let (pool, alpn, state, connection) = (self.pool.clone(), self.alpn, self.state.clone(), connection.clone());
         tokio::spawn(async move {
             while state.is_renewed.swap(false, Ordering::Relaxed) && connection.close_reason().is_none() {
-                let heard = datagrams_from(&connection);
+                let heard = state.heard.load(Ordering::Relaxed);
                 tokio::time::sleep(DOUBT_AFTER).await;
                 if datagrams_from(&connection) == heard {
                     pool.examine(connection.clone(), peer, alpn).await;
@@ -244,6 +290,31 @@ impl Doubt {
             }
             state.is_open.store(false, Ordering::Relaxed);
         });
+    }
+}
+
+/// Returns once the path that a connection's packets took is closed: one that died, for a path is no longer in use when it is
+/// closed for a better one. What was on its way may stay lost although the connection lives on over other paths: the
+/// transport waits with sending it again until the peer has closed that path, too.
+async fn path_lost(connection: &WeakConnectionHandle) {
+    let Some(strong) = connection.upgrade() else { return std::future::pending().await };
+    let mut events = strong.path_events();
+    let mut used = strong.paths().iter().find(|path| path.is_selected()).map(|path| path.id());
+    drop(strong);
+    while let Some(event) = events.next().await {
+        match event {
+            PathEvent::Selected { id, .. } => used = Some(id),
+            PathEvent::Closed { id, .. } if used == Some(id) => return,
+            _ => {}
+        }
+    }
+    std::future::pending().await
+}
+
+fn give_up(connection: &WeakConnectionHandle) {
+    if let Some(connection) = connection.upgrade() {
+        tracing::debug!("a connection is given up with the path that it used");
+        connection.close(Refusal::Silent.code(), Refusal::Silent.text().as_bytes());
     }
 }
 

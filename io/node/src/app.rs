@@ -86,6 +86,8 @@ pub struct Counts {
     pub work: Measured,
     /// Groups of records on the disk.
     pub journal_frames: u64,
+    /// Connections we opened: direct ones, relayed ones.
+    pub paths: (u64, u64),
     /// The network's counters by name.
     pub net: Vec<(String, u64)>,
 }
@@ -459,6 +461,7 @@ impl App {
                 price_per_gfuel: machine.price_per_gfuel,
                 slots: machine.slots,
                 connected: machine.connected,
+                path: machine.connected.then(|| self.net.path(machine.node)).flatten(),
                 clean: machine.history.right,
                 faults: machine.history.faults,
                 mfuel_per_s: machine.history.mfuel_per_s,
@@ -540,6 +543,7 @@ impl App {
             machines,
             work: self.runner.measured(),
             journal_frames: self.journal.frames() as u64,
+            paths: self.net.paths(),
             net: net.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect(),
         })
     }

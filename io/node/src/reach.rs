@@ -1,16 +1,23 @@
-//! How others reach this node: a relay beside the ledger, and an offer that follows when our address changes.
+//! How others reach this node: a relay beside the ledger, a look in its mirror, and an offer that follows when our address
+//! changes.
 //!
 //! A machine whose router lets nobody in keeps a connection to the relay of its network, and is reached through it until
-//! the two have found a direct way. The relay's address travels in the join line, as part of the ledger node's.
+//! the two have found a direct way, for which each must know the address that its router gives it: the ledger node sees it
+//! and says so. The relay's address travels in the join line, as part of the ledger node's.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use glean_net::{Net, Relay, RelayConfig};
+use glean_types::NodeId;
 
 use crate::app::App;
 use crate::network::Network;
 use crate::settings::Settings;
+
+/// How long others may be told an address that a router has taken from us.
+const MIRROR_EVERY: Duration = Duration::from_secs(30);
 
 /// Opens this network's relay on its ledger node, under the number of the UDP port if that is free for TCP, too. A network
 /// without one works where machines reach each other directly: so no relay is no reason to stop.
@@ -49,6 +56,18 @@ async fn spawn(bind: SocketAddr, shown: IpAddr, url: Option<String>) -> Result<R
         config.shown = Some(shown);
     }
     Relay::spawn(config).await
+}
+
+/// Keeps asking the ledger node under which address it sees us, which also keeps the way through our router open. Ends with
+/// the process.
+pub async fn look_in_mirror(net: Net, ledger: NodeId) {
+    let mut turn = tokio::time::interval(MIRROR_EVERY);
+    loop {
+        turn.tick().await;
+        if let Err(error) = net.look_in_mirror(ledger).await {
+            tracing::debug!(%error, "the ledger node does not say where it sees us");
+        }
+    }
 }
 
 /// Offers the machine anew whenever it is reached under other addresses than before. Ends with the network.

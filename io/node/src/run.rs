@@ -267,6 +267,9 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     tokio::spawn(greet(ledger));
     app.resume_share().await;
     tokio::spawn(reach::follow_address(net.clone(), app.clone()));
+    if let Some(ledger) = &network.ledger {
+        tokio::spawn(reach::look_in_mirror(net.clone(), ledger.node));
+    }
     let failed = wait(&app, brain, chain.as_ref().map(Chain::failure)).await;
     client_file::remove(&home);
     if let Some(index) = &index {

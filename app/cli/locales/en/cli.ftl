@@ -59,6 +59,7 @@ head-machine = MACHINE
 head-name = NAME
 head-outcome = OUTCOME
 head-paid = PAID
+head-path = PATH
 head-price = PRICE
 head-receipt = RECEIPT
 head-obstacle = NO WORK BECAUSE
@@ -110,6 +111,8 @@ network-show =
 joined = joined { $name } as { $account } with { $balance } gUSD
 joined-next = next: glean share · glean run APP.wasm · glean status
 machines-none = no machine offers work now
+path-direct = direct
+path-relayed = relayed
 
 ## Jobs
 run-accepted = job { $job } accepted · { $tasks ->

@@ -59,6 +59,7 @@ head-machine = 机器
 head-name = 名称
 head-outcome = 结局
 head-paid = 已付
+head-path = 路径
 head-price = 价格
 head-receipt = 收据
 head-obstacle = 无任务的原因
@@ -110,6 +111,8 @@ network-show =
 joined = 已加入 { $name }，账户 { $account }，{ $balance } gUSD
 joined-next = 接下来：glean share · glean run APP.wasm · glean status
 machines-none = 目前没有机器提供算力
+path-direct = 直连
+path-relayed = 中继
 
 ## 作业
 run-accepted = 作业 { $job } 已受理 · { $tasks } 个任务 · 最多 { $budget } gUSD · Ctrl-C 后作业继续

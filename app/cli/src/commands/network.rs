@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use glean_node::NodeOptions;
-use glean_node::api::types::{MachineLine, NetworkInfo, Status};
+use glean_node::api::types::{MachineLine, NetPath, NetworkInfo, Status};
 use glean_types::Amount;
 use hyper::Method;
 use unicode_width::UnicodeWidthStr;
@@ -209,6 +209,7 @@ fn machines_table(ui: &Ui, machines: &[MachineLine]) -> String {
             machine.slots.to_string(),
             price,
             machine.mfuel_per_s.to_string(),
+            path(ui, machine.path),
             machine.clean.to_string(),
             machine.faults.to_string(),
             Ui::money(machine.paid),
@@ -220,10 +221,19 @@ fn machines_table(ui: &Ui, machines: &[MachineLine]) -> String {
         "head-slots",
         "head-price",
         "head-speed",
+        "head-path",
         "head-clean",
         "head-faults",
         "head-paid",
         "head-obstacle",
     ];
     ui.table(&heads, &machines.iter().map(row).collect::<Vec<_>>())
+}
+
+fn path(ui: &Ui, path: Option<NetPath>) -> String {
+    match path {
+        Some(NetPath::Direct) => text!(ui, "path-direct"),
+        Some(NetPath::Relayed) => text!(ui, "path-relayed"),
+        None => "-".to_owned(),
+    }
 }

@@ -1,13 +1,14 @@
 //! The way in: handshake, gate, and the reading of what peers begin.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use glean_types::NodeId;
-use iroh::Endpoint;
 use iroh::endpoint::{Connection, IncomingAddr, ReadToEndError, RecvStream, SendStream};
+use iroh::{Endpoint, TransportAddr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -22,6 +23,9 @@ use crate::pool::Alpn;
 use crate::session::{Session, Shared, time_for};
 use crate::stats::Counters;
 use crate::wire::{REASON_BYTES_MAX, REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION};
+
+/// How long a mirror waits for packets that do not come through a relay.
+const MIRROR_WAIT: Duration = Duration::from_secs(3);
 
 /// Something a peer began.
 #[derive(Debug)]
@@ -243,7 +247,7 @@ impl Hall {
                     stream.refuse(refusal);
                 }
             },
-            Alpn::Rpc | Alpn::Index if self.is_too_fast(peer, alpn) => {
+            Alpn::Rpc | Alpn::Index | Alpn::Mirror if self.is_too_fast(peer, alpn) => {
                 counters.rate_limited.one();
                 stream.refuse(Refusal::RateLimited);
             }
@@ -252,6 +256,9 @@ impl Hall {
             }
             Alpn::Index => {
                 streams.spawn(stream.into_request(limits, counters, index.clone()));
+            }
+            Alpn::Mirror => {
+                streams.spawn(stream.into_mirror(limits.message_timeout));
             }
             Alpn::Blobs => stream.refuse(Refusal::Protocol),
         }
@@ -262,6 +269,21 @@ impl Hall {
         let buckets = if alpn == Alpn::Index { &self.index_rate } else { &self.rpc_rate };
         !buckets.lock().expect("no panic while counting").take(peer, 1, now_ms)
     }
+}
+
+/// The address that packets of a connection come from, once some have come directly.
+async fn seen_at(connection: &Connection) -> Option<SocketAddr> {
+    let mut changes = std::pin::pin!(connection.paths_stream());
+    while let Some(paths) = changes.next().await {
+        let direct = paths.iter().find_map(|path| match path.remote_addr() {
+            TransportAddr::Ip(addr) => Some(*addr),
+            _ => None,
+        });
+        if direct.is_some() {
+            return direct;
+        }
+    }
+    None
 }
 
 /// A stream that a peer opened.
@@ -302,6 +324,16 @@ impl Arrival {
         let shared = Shared { peer, counters, connection, doubt: None, _slot: Some(slot), _in_use: in_use };
         // Fails only when the network is closing, and the session with it.
         let _ = arrivals.send(Incoming::Work(Session::new((send, recv), &limits, shared))).await;
+    }
+
+    /// Answers where the peer's packets come from, with nothing if they only come through a relay.
+    async fn into_mirror(self, patience: Duration) {
+        // A connection may begin over the relay and be direct a moment later.
+        let seen = timeout(MIRROR_WAIT, seen_at(&self.connection)).await.ok().flatten();
+        let seen = seen.map(|addr| addr.to_string());
+        let reply = ReplySender { stream: Some(self.send), patience, _in_use: self.in_use };
+        // Fails only for a peer that has left again.
+        let _ = reply.send(seen.unwrap_or_default().as_bytes()).await;
     }
 
     async fn into_request(mut self, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {

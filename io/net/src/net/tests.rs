@@ -5,6 +5,7 @@ use std::time::Duration;
 use iroh::endpoint::Connection;
 
 use super::*;
+use crate::pool::DOUBT_AFTER;
 use crate::testing::{PATIENCE, config, echo, introduce, key_of, limited, net, soon};
 use crate::{DialError, SessionError};
 
@@ -375,6 +376,31 @@ fn a_peer_that_vanishes_is_missed_and_an_idle_one_is_kept() {
         assert!(matches!(lost, SessionError::Lost { .. }), "{lost:?}");
         soon(a.close()).await;
     });
+}
+
+/// Two messages half a second apart, both confirmed at once: that nothing comes afterwards proves nothing.
+#[tokio::test]
+async fn a_session_with_nothing_to_say_is_not_doubted() {
+    let (a, b) = pair(NetLimits::default()).await;
+    echo(&b);
+    let mut session = soon(a.open_work(b.id())).await.unwrap();
+    for message in [b"one", b"two"] {
+        session.send(message).await.unwrap();
+        assert_eq!(soon(session.recv()).await.unwrap().unwrap(), message[..]);
+        assert!(tokio::time::timeout(SHORT, session.recv()).await.is_err(), "silence, and no error");
+    }
+    assert!(tokio::time::timeout(3 * DOUBT_AFTER, session.recv()).await.is_err(), "silence, and no error");
+    assert_eq!(a.stats().connections_dialled, 1, "nobody looked whether the peer still lives");
+    close([a, b]).await;
+}
+
+#[tokio::test]
+async fn a_mirror_shows_where_packets_come_from() {
+    let (a, b) = pair(NetLimits::default()).await;
+    let seen = soon(a.request(b.id(), Alpn::Mirror, &[], MIRROR_BYTES_MAX, PATIENCE)).await.unwrap();
+    assert_eq!(seen, a.addr().direct[0].to_string());
+    assert_eq!(soon(a.look_in_mirror(b.id())).await.unwrap(), None, "nobody else could use this one");
+    close([a, b]).await;
 }
 
 /// Goal: a peer that was killed and started again is found again at once, although its old connections are

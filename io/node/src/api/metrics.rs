@@ -29,6 +29,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, F
     page.counter("fuel_burnt", "Fuel burnt by them", counts.work.fuel);
     page.counter("busy_microseconds", "Time that their slots were busy", counts.work.busy_us);
     page.counter("journal_frames", "Groups of records on the disk", counts.journal_frames);
+    let (direct, relayed) = counts.paths;
+    page.gauge("paths_direct", "Connections that this node opened, whose packets go straight to the peer", direct);
+    page.gauge("paths_relayed", "Connections that this node opened, whose packets go through the relay", relayed);
     for (name, value) in counts.net {
         page.counter(&format!("net_{name}"), "See glean_net::NetStats", value);
     }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+pub use glean_net::NetPath;
 use glean_protocol::{Event, TaskState};
 use glean_types::{Address, Agreement, Amount, Domain, Hash, Job, JobId, Manifest, NodeId, Receipt, Signed, Verdict};
 use serde::{Deserialize, Serialize};
@@ -296,6 +297,8 @@ pub struct MachineLine {
     pub slots: u32,
     /// A work session is up.
     pub connected: bool,
+    /// How its packets travel, while that session is up.
+    pub path: Option<NetPath>,
     /// Answers of it that were checked and right.
     pub clean: u32,
     /// Answers of it that were wrong.
