@@ -14,14 +14,15 @@ mod sbom;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|blobs|idle|build ...]   (all but `build` when none is named)
-       cargo xtask bars | reproduce | sbom
+       cargo xtask bars [LOG] | reproduce | sbom
        cargo xtask determinism [release] [debug] [aarch64] [first] [write]   (all builds when none is named)";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((word, wanted)) if word == "bench" => bench::bench(wanted),
-        Some((word, [])) if word == "bars" => bars::bars(),
+        Some((word, [])) if word == "bars" => bars::bars(None),
+        Some((word, [log])) if word == "bars" => bars::bars(Some(log)),
         Some((word, [])) if word == "reproduce" => reproduce::reproduce(),
         Some((word, [])) if word == "sbom" => sbom::sbom(),
         Some((word, wanted)) if word == "determinism" => determinism::determinism(wanted),
