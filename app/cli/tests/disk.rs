@@ -20,7 +20,7 @@ const FLIPS: usize = 2;
 const NO_MEMORY: [&str; 3] = ["run/", "log/", "cache/"];
 
 /// How often the requester is asked for its balance until it has found the ledger.
-const ASKED_MAX: usize = 100;
+const ASKED_MAX: usize = 20;
 
 /// Why nobody tells a story.
 #[derive(Debug, PartialEq)]
@@ -42,9 +42,10 @@ fn answer(network: &Network, node: &str, question: &[&str]) -> Result<String, Si
 
 /// What people would ask of the requester. An error is an answer too, as long as it is one.
 fn story(network: &Network) -> Result<String, Silence> {
-    answer(network, LEDGER, &["wallet", "balance", "--json"])?;
     let mut story = String::new();
     for _ in 0..ASKED_MAX {
+        // A ledger that has stopped in the meantime says why when it is asked again.
+        answer(network, LEDGER, &["wallet", "balance", "--json"])?;
         let status = answer(network, REQUESTER, &["wallet", "balance", "--json"])?;
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         if !status["balance"].is_null() {
