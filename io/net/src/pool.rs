@@ -199,7 +199,7 @@ impl Pool {
         let mut closed = std::pin::pin!(async {
             tokio::select! {
                 _ = connection.closed() => {}
-                () = path_lost(&connection) => give_up(&connection),
+                () = give_up_with_path(&connection) => {}
             }
         });
         let mut heard = 0;
@@ -311,7 +311,10 @@ async fn path_lost(connection: &WeakConnectionHandle) {
     std::future::pending().await
 }
 
-fn give_up(connection: &WeakConnectionHandle) {
+async fn give_up_with_path(connection: &WeakConnectionHandle) {
+    path_lost(connection).await;
+    // A peer that says goodbye closes its paths, too, and shall be heard.
+    tokio::time::sleep(DOUBT_AFTER).await;
     if let Some(connection) = connection.upgrade() {
         tracing::debug!("a connection is given up with the path that it used");
         connection.close(Refusal::Silent.code(), Refusal::Silent.text().as_bytes());
