@@ -28,7 +28,7 @@ const SUITES: [&[&str]; 11] = [
 ];
 
 /// Runs what is behind every bar and writes the table into the README. With the log of a run of all tests
-/// (`cargo test --release -- --nocapture`), takes the lines from there.
+/// (`cargo test --release -- --nocapture`), takes the lines from there, without those of the builds for other processors.
 pub fn bars(log: Option<&str>) -> Result<()> {
     let mut bars = Vec::new();
     match log {
@@ -44,9 +44,9 @@ pub fn bars(log: Option<&str>) -> Result<()> {
                     ["test", "--release"].iter().chain(suite).chain(&["--", "--nocapture"]).copied().collect();
                 bars.extend(lines(&cargo(&args)?)?);
             }
+            bars.extend(crate::determinism::bars()?);
         }
     }
-    bars.extend(crate::determinism::bars()?);
     ensure!(
         !bars.is_empty(),
         "no test printed a bar\nhint: a line `BAR {{...}}` with bar, what, runs, failures, control, note"

@@ -18,13 +18,26 @@ use std::fs;
 use glean_protocol::Record;
 
 use crate::clock::now_ms;
-use crate::home::Home;
-use crate::journal::Journal;
-use crate::ledger::Ledger;
-use crate::run::SetupError;
+use crate::home::{Home, HomeError};
+use crate::journal::{Journal, JournalError};
+use crate::ledger::{Ledger, LedgerError};
 
 /// Tells a start that this home came back from an archive.
 pub const MARK: &str = "restored.json";
+
+/// Why the past could not be closed: the node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PastError {
+    /// The ledger did not say what is open.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The folder.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
 
 /// Closes the past of a restored home; does nothing in any other. A crash in between repeats it.
 pub async fn close(
@@ -32,7 +45,7 @@ pub async fn close(
     ledger: &Ledger,
     journal: &mut Journal,
     records: &mut Vec<Record>,
-) -> Result<(), SetupError> {
+) -> Result<(), PastError> {
     let mark = home.path(MARK);
     if !mark.exists() {
         return Ok(());
@@ -49,6 +62,6 @@ pub async fn close(
         channels = open.len(),
         "came back from a backup: open channels are asked back, jobs of then are over"
     );
-    fs::remove_file(&mark).map_err(|source| crate::home::HomeError::Io { what: "remove", path: mark, source })?;
+    fs::remove_file(&mark).map_err(|source| HomeError::Io { what: "remove", path: mark, source })?;
     Ok(())
 }

@@ -61,6 +61,9 @@ pub enum SetupError {
     /// The join line.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A home that came back from an archive.
+    #[error(transparent)]
+    Past(#[from] crate::past::PastError),
     /// The ledger of the network cannot be asked.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
