@@ -3,6 +3,8 @@
 //! Machines are served breadth first, one slice each and then the one queued behind it, so that nobody waits
 //! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
 
+use std::collections::BTreeSet;
+
 use glean_types::params::{CHECK_ALL_FIRST, INLINE_SLICE_MAX, SLICE_TASKS_MAX};
 use glean_types::{Amount, B256, TaskSpec};
 
@@ -306,8 +308,12 @@ impl Requester {
         let node = self.market.node(ix).unwrap_or_default();
         let job = &mut self.jobs[slot];
         let mut items = Vec::new();
-        let mut left = Vec::new();
+        let (mut left, mut seen) = (Vec::new(), BTreeSet::new());
         for index in std::mem::take(&mut job.unplaced) {
+            // A check that ended and was begun anew before its turn came stands here twice.
+            if !seen.insert(index) {
+                continue;
+            }
             let Some(check) = self.checks.get(&(slot, index)).filter(|check| check.place == Place::Waiting) else {
                 continue;
             };
