@@ -13,11 +13,12 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 11] = [
+const SUITES: [&[&str]; 12] = [
     &["--test", "kills"],
     &["--test", "power"],
     &["--test", "network"],
     &["--test", "villains"],
+    &["--test", "hostile"],
     &["--test", "disk"],
     &["--test", "backup"],
     &["--test", "local"],
