@@ -151,8 +151,8 @@ impl Books {
     pub fn faults(&self) -> Vec<String> {
         let spent: f64 = self.spent.iter().sum();
         let mut faults = Vec::new();
-        // Written so that what is not known, NaN, is a fault.
-        let differ = |a: f64, b: f64, least: f64| !((a - b).abs() <= least);
+        // What is not known, NaN, is a fault.
+        let differ = |a: f64, b: f64, most: f64| (a - b).is_nan() || (a - b).abs() > most;
         if differ(self.earned, spent, 1e-12) {
             faults.push(format!("the lender has {} of the {spent} that was paid", self.earned));
         }

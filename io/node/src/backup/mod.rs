@@ -184,7 +184,7 @@ fn gather(root: &Path, below: &str, lines: &mut Vec<FileLine>) -> Result<(), Bac
 
 fn is_kept(name: &str) -> bool {
     let is_in = |place: &&str| name.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    name == KEPT_ANYWAY || !NOT_KEPT.iter().any(|place| is_in(&place))
+    name == KEPT_ANYWAY || !NOT_KEPT.iter().any(is_in)
 }
 
 /// Reads a backup to its end, compares every hash, and opens a copy of it as a start would. Changes nothing.
