@@ -5,7 +5,7 @@
 //! 1. *A requester's journal from the past* knows smaller totals than its providers hold, channels that were used since, jobs
 //!    that went on. If it were simply gone on with, vouchers would be signed that pay nothing: answers for nothing, providers
 //!    that wait for their money for ever, jobs that spend their cap twice. So a restored home carries a mark, and its first
-//!    start closes that past before anything is signed ([`crate::past`]).
+//!    start closes that past before anything is signed (`past.rs`).
 //! 2. *A provider's* knows older vouchers. Requesters send their last one again when they meet it; what was cashed the ledger
 //!    knows, and it is not taken for payment a second time. Lost are vouchers of requesters that never come again: what was
 //!    not cashed since, which is what losing the disk had cost anyway.
@@ -195,7 +195,7 @@ pub fn check(file: &Path) -> Result<BackupInfo, BackupError> {
     open(&manifest, scratch.path())
 }
 
-/// Puts a backup into an empty or new folder: whole, or not at all. The first start closes its past ([`crate::past`]).
+/// Puts a backup into an empty or new folder: whole, or not at all. The first start closes its past (`past.rs`).
 pub fn restore(file: &Path, home: &Path) -> Result<BackupInfo, BackupError> {
     let home = std::path::absolute(home).map_err(|e| disk(home, &e))?;
     let is_there = match fs::read_dir(&home).map(|mut entries| entries.next().is_some()) {
