@@ -206,11 +206,20 @@ pub fn mutate(seed: &[u8], number: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
+
+    use allocation_counter::measure;
 
     /// Nothing that anybody sends may take so long.
     const HANG: Duration = Duration::from_secs(1);
+    /// Nor so much memory: no input here is longer than a few KiB.
+    const MEMORY_MAX: u64 = 16 << 20;
+
+    /// The most memory that a decoder held while it read an input, beyond what it held before.
+    fn memory(run: fn(&[u8]), bytes: &[u8]) -> u64 {
+        measure(|| run(bytes)).bytes_max
+    }
 
     fn seeds() -> Vec<Vec<u8>> {
         let channel = glean_types::ChannelId([7; 32]);
@@ -241,20 +250,23 @@ mod tests {
     fn no_decoder_panics_or_hangs() {
         let runs: u64 = std::env::var("GLEAN_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
         let seeds = seeds();
-        let next = AtomicUsize::new(0);
+        let (next, hungriest) = (AtomicUsize::new(0), AtomicU64::new(0));
         let work = || {
             while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let start = Instant::now();
-                let mut slowest = Duration::ZERO;
+                let (mut slowest, mut largest) = (Duration::ZERO, 0);
                 for number in 0..runs {
                     let bytes = mutate(&seeds[(number % seeds.len() as u64) as usize], number);
                     let start = Instant::now();
-                    (target.run)(&bytes);
+                    largest = largest.max(memory(target.run, &bytes));
                     slowest = slowest.max(start.elapsed());
                 }
                 let each_us = start.elapsed().as_micros() / u128::from(runs.max(1));
-                println!("{}: {runs} mutations, {each_us} us each, slowest {slowest:?}", target.name);
+                let kib = largest >> 10;
+                println!("{}: {runs} mutations, {each_us} us each, slowest {slowest:?}, at most {kib} KiB", target.name);
                 assert!(slowest < HANG, "{} took {slowest:?} for one input", target.name);
+                assert!(largest < MEMORY_MAX, "{} took {kib} KiB for one input", target.name);
+                hungriest.fetch_max(kib, Ordering::Relaxed);
             }
         };
         let all = std::thread::scope(|scope| {
@@ -264,9 +276,21 @@ mod tests {
             TARGETS.len() as u64 * runs
         });
         println!(
-            r#"BAR {{"bar":"decoders","what":"mutated inputs for every decoder of foreign or stored bytes ({} targets): panics, or more than a second for one","runs":{all},"control":"a decoder that no target names fails the tidy test; every target reads its example","note":"{runs} for each"}}"#,
-            TARGETS.len()
+            r#"BAR {{"bar":"decoders","what":"mutated inputs for every decoder of foreign or stored bytes ({} targets): panics, or more than a second or 16 MiB for one","runs":{all},"control":"a decoder that no target names fails the tidy test; every target reads its example; one that trusts a length in its input is caught","note":"{runs} for each; at most {} KiB"}}"#,
+            TARGETS.len(),
+            hungriest.into_inner()
         );
+    }
+
+    /// The control: what the measure is for.
+    #[test]
+    fn a_decoder_that_trusts_a_length_is_caught() {
+        fn trusting(bytes: &[u8]) {
+            let length = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize % (64 << 20));
+            std::hint::black_box(Vec::<u8>::with_capacity(length));
+        }
+        let largest = (0..1_000).map(|number| memory(trusting, &mutate(&[1, 0, 0, 0], number))).max();
+        assert!(largest.is_some_and(|largest| largest > MEMORY_MAX), "{largest:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! What must stay true, checked after every call: the Channels contract holds exactly what its channels have
 //! not paid out, and no dollar appears or vanishes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::{Header, SignableTransaction, TxEip1559, TxEnvelope, TxReceipt};
 use alloy_primitives::{Bytes, U256};
@@ -42,7 +42,8 @@ pub struct Ledger {
     unpaid: BTreeMap<ChannelId, Amount>,
     /// The world's clock, Unix seconds.
     now_s: u64,
-    accounts: Vec<Address>,
+    /// Everybody who was ever here.
+    accounts: BTreeSet<Address>,
 }
 
 /// Where papers of a simulated network are valid.
@@ -79,18 +80,20 @@ impl Ledger {
             dollars,
             unpaid: BTreeMap::new(),
             now_s: 0,
-            accounts: vec![requester.address()],
+            accounts: BTreeSet::from([requester.address()]),
         };
-        ledger.accounts.push(ledger.owner.address());
+        ledger.accounts.insert(ledger.owner.address());
         assert!(ledger.send(requester, ledger.at.dollar, U256::ZERO, dollar::approve(ledger.at.channels, Amount::MAX)));
         ledger
     }
 
     /// A newcomer gets gas money.
     pub fn greet(&mut self, account: Address) {
+        if !self.accounts.insert(account) {
+            return;
+        }
         let owner = self.owner.clone();
         assert!(self.send(&owner, account, U256::from(GAS_MONEY), Bytes::new()), "the owner is rich");
-        self.accounts.push(account);
     }
 
     /// Puts one transaction into a block of its own. Whether it succeeded.

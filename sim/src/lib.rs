@@ -15,6 +15,7 @@
 //! `GLEAN_SEED=<seed> cargo test -p glean-sim <test>` replays it exactly ([`World::trace`] proves that).
 
 mod guest;
+mod index;
 mod invariants;
 mod ledger;
 mod link;

@@ -11,14 +11,16 @@ mod build;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use glean_protocol::{
     Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms,
 };
 use glean_types::params::FUEL_PER_TASK;
-use glean_types::{AccountKey, Amount, ChannelId, Hash, JobId, NodeId, Offer, Signed, TaskSpec, encode};
+use glean_types::{AccountKey, Amount, ChannelId, Hash, JobId, NodeId, TaskSpec, encode};
 
 use crate::guest::Guest;
+use crate::index::Index;
 use crate::invariants::Invariants;
 use crate::ledger::{Ledger, LedgerError, domain};
 use crate::link::Link;
@@ -119,8 +121,9 @@ pub struct World {
     /// Until when nothing arrives that way.
     deaf_until_us: BTreeMap<(HostIx, HostIx), u64>,
     deaf_links: u32,
-    /// And when they were heard.
-    offers: BTreeMap<NodeId, (u64, Signed<Offer>)>,
+    index: Index,
+    /// Wall time inside the requester's brain and the index: a figure, which decides nothing.
+    matching: Duration,
     ledger: Ledger,
     invariants: Invariants,
     link: Link,
@@ -166,7 +169,8 @@ impl World {
             last_delivery_us: BTreeMap::new(),
             deaf_until_us: BTreeMap::new(),
             deaf_links: 0,
-            offers: BTreeMap::new(),
+            index: Index::new(1),
+            matching: Duration::ZERO,
             ledger: Ledger::new(&identity(seed, 0).key, Amount::whole(1_000)),
             invariants: Invariants::new(domain()),
             link: Link::lan(),
@@ -319,7 +323,9 @@ impl World {
             Some(villain) => villain.on_input(input),
             None => input,
         };
+        let started = (at == 0).then(Instant::now);
         let mut outputs = node.step(now_ms, input);
+        self.matching += started.map_or(Duration::ZERO, |started| started.elapsed());
         let wake_ms = node.wake_ms();
         // Where a defence is missing, it is for the test to see what that breaks.
         if host.villain.is_none() && self.settings.without.is_none() {
@@ -357,16 +363,16 @@ impl World {
         match output {
             Output::Record(_) => {}
             Output::QueryOffers => {
-                let now_us = self.now_us;
-                let stands = |(heard_us, offer): &(u64, Signed<Offer>)| {
-                    (heard_us + u64::from(offer.paper.ttl_ms) * 1_000 > now_us).then(|| offer.clone())
-                };
-                let offers = self.offers.values().filter_map(stands).collect();
+                let seed = self.random.range(0, u64::MAX - 1);
+                let started = Instant::now();
+                let offers = self.index.query(self.hosts[at].me.class, seed, self.ledger_ms());
+                self.matching += started.elapsed();
                 let delay_us = self.link.latency_us(&mut self.random);
                 self.give(delay_us, at, Input::Offers(offers));
             }
             Output::Publish(offer) => {
-                self.offers.insert(offer.paper.node, (self.now_us, offer));
+                let now_ms = self.ledger_ms();
+                self.index.publish(&offer, now_ms);
             }
             Output::Dial { node, .. } => {
                 let delay_us = self.link.latency_us(&mut self.random);
@@ -515,9 +521,16 @@ impl World {
 
     // ---- the ledger ----
 
+    /// The time by the clocks of the ledger and of the index nodes, which are right.
+    fn ledger_ms(&self) -> u64 {
+        EPOCH_MS + self.now_us / 1_000
+    }
+
     fn on_ledger(&mut self, from: HostIx, life: u32, output: Output) {
         let key = self.hosts[from].me.key.clone();
-        self.ledger.set_time((EPOCH_MS + self.now_us / 1_000) / 1_000);
+        self.ledger.set_time(self.ledger_ms() / 1_000);
+        // Whoever has never been here gets gas money now, and not when the world begins: most of a million machines never come.
+        self.ledger.greet(key.address());
         match output {
             Output::FundChannel { provider, payee, channel, deposit, salt } => {
                 let funded = match channel {

@@ -13,7 +13,7 @@ mod sbom;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|blobs|idle|build ...]   (all but `build` when none is named)
+const USAGE: &str = "usage: cargo xtask bench [noop|roundtrip|kernels|engine|checking|blobs|idle|scale|build ...]   (all but the last two when none is named)
        cargo xtask bars [LOG] | reproduce | sbom
        cargo xtask determinism [release] [debug] [aarch64] [first] [write]   (all builds when none is named)";
 

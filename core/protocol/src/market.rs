@@ -9,7 +9,8 @@ use glean_types::params::CHECK_ALL_FIRST;
 use glean_types::{Address, Amount, Domain, Hash, Job, NodeId, Offer, Signed};
 use serde::{Deserialize, Serialize};
 
-/// Most machines kept. Beyond it, expired strangers make room; if there are none, newcomers wait.
+/// Most machines at hand: those whose offer stands, and strangers. Beyond it, strangers whose offer has expired give their
+/// place to newcomers, and those that worked for us and are gone take up none; if that is not enough, newcomers wait.
 const MACHINES_MAX: usize = 4_096;
 
 /// A machine's place in the market: stable while the node lives.
@@ -41,6 +42,11 @@ pub struct History {
 }
 
 impl History {
+    /// Whether it says nothing that would be missed.
+    fn is_strangers(&self) -> bool {
+        (self.right, self.answers, self.faults, self.paid) == (0, 0, 0, Amount::ZERO)
+    }
+
     /// Takes a measurement in: a quarter of the way towards it.
     pub fn measure(&mut self, fuel: u64, elapsed_ms: u64) {
         // fuel / 10^6 per ms / 10^3 = fuel / ms / 10^3.
@@ -96,6 +102,24 @@ pub(crate) enum BadOffer {
     Full,
 }
 
+/// What is between us and a machine, as far as its place in the market is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tie {
+    /// Nothing, or nothing that is not also known without it.
+    None,
+    /// A session, or something to remember.
+    Known,
+    /// Money of ours lies with it.
+    Money,
+}
+
+/// A machine's place, and whether it is new there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub ix: Ix,
+    pub is_new: bool,
+}
+
 /// A machine's score in points, 1000 at best, and what it is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScoreCard {
@@ -129,6 +153,10 @@ pub(crate) struct Market {
     by_node: BTreeMap<NodeId, Ix>,
     /// Accounts that sold a wrong answer: another machine of the same owner is no other machine.
     banned: BTreeSet<Address>,
+    /// Places for newcomers, as they were counted last.
+    vacant: Vec<Ix>,
+    room: usize,
+    counted_ms: Option<u64>,
 }
 
 impl Market {
@@ -179,8 +207,8 @@ impl Market {
         self.get(ix).is_none_or(|machine| machine.history.right < CHECK_ALL_FIRST)
     }
 
-    /// Checks an offer and keeps it. `is_bound` tells whether a machine has a channel with us: then only its
-    /// own account may change its offer, else a stranger could redirect our money by naming its node.
+    /// Checks an offer and keeps it. Where our money lies with a machine, only its own account may change its offer, else a
+    /// stranger could redirect that money by naming its node.
     pub fn take(
         &mut self,
         signed: Signed<Offer>,
@@ -188,8 +216,8 @@ impl Market {
         class: Hash,
         domain: &Domain,
         now_ms: u64,
-        is_bound: impl Fn(Ix) -> bool,
-    ) -> Result<Ix, BadOffer> {
+        tie: impl Fn(Ix) -> Tie,
+    ) -> Result<Taken, BadOffer> {
         let offer = &signed.paper;
         if offer.node == us {
             return Err(BadOffer::Ours);
@@ -206,23 +234,60 @@ impl Market {
         let known = self.find(&offer.node);
         if let Some(ix) = known {
             let machine = &self.machines[ix.0 as usize];
-            let stands = machine.standing(now_ms).is_some() || is_bound(ix);
+            let stands = machine.standing(now_ms).is_some() || tie(ix) == Tie::Money;
             if machine.provider != offer.provider && stands {
                 return Err(BadOffer::OtherOwner);
             }
             if machine.provider == offer.provider && machine.offer.as_ref().is_some_and(|had| had.seq >= offer.seq) {
                 return Err(BadOffer::Old);
             }
-        } else if self.machines.len() >= MACHINES_MAX {
+        } else if !self.has_place(now_ms, &tie) {
             return Err(BadOffer::Full);
         }
         signed.check(domain, offer.provider).map_err(|_| BadOffer::Signature)?;
-        let ix = self.ensure(offer.node, offer.provider);
+        let ix = known.unwrap_or_else(|| self.settle(offer.node, offer.provider));
         let machine = &mut self.machines[ix.0 as usize];
         machine.provider = offer.provider;
         machine.stands_until_ms = now_ms.saturating_add(signed.paper.ttl_ms.into());
         machine.offer = Some(signed.paper);
-        Ok(ix)
+        Ok(Taken { ix, is_new: known.is_none() })
+    }
+
+    /// Whether there is a place for a newcomer. Counted at most once a step, for a flood of offers would count for ever.
+    fn has_place(&mut self, now_ms: u64, tie: &impl Fn(Ix) -> Tie) -> bool {
+        while self.vacant.last().is_some_and(|ix| !self.is_vacant(*ix, now_ms, tie)) {
+            self.vacant.pop();
+        }
+        if self.room > 0 || !self.vacant.is_empty() {
+            return true;
+        }
+        if self.counted_ms.replace(now_ms) == Some(now_ms) {
+            return false;
+        }
+        let all = || (0u32..).map(Ix).take(self.machines.len());
+        let is_at_hand = |ix: &Ix| tie(*ix) == Tie::None || self.machines[ix.0 as usize].standing(now_ms).is_some();
+        let room = MACHINES_MAX.saturating_sub(all().filter(is_at_hand).count());
+        let vacant = all().filter(|ix| self.is_vacant(*ix, now_ms, tie)).collect();
+        (self.room, self.vacant) = (room, vacant);
+        self.room > 0 || !self.vacant.is_empty()
+    }
+
+    fn is_vacant(&self, ix: Ix, now_ms: u64, tie: &impl Fn(Ix) -> Tie) -> bool {
+        let machine = &self.machines[ix.0 as usize];
+        machine.standing(now_ms).is_none() && machine.history.is_strangers() && tie(ix) == Tie::None
+    }
+
+    /// Gives a newcomer one of the places that were found.
+    fn settle(&mut self, node: NodeId, provider: Address) -> Ix {
+        let Some(ix) = self.vacant.pop() else {
+            self.room = self.room.saturating_sub(1);
+            return self.ensure(node, provider);
+        };
+        let newcomer = Machine { node, provider, offer: None, stands_until_ms: 0, history: History::default() };
+        let left = std::mem::replace(&mut self.machines[ix.0 as usize], newcomer);
+        self.by_node.remove(&left.node);
+        self.by_node.insert(node, ix);
+        ix
     }
 
     /// Why a machine cannot do a job, apart from what is between us and it; `None` when it can.
@@ -324,8 +389,53 @@ mod tests {
     }
 
     fn take(market: &mut Market, offer: Offer, owner: u8) -> Result<Ix, BadOffer> {
+        take_at(market, offer, owner, NOW, |_| Tie::None).map(|taken| taken.ix)
+    }
+
+    fn take_at(
+        market: &mut Market,
+        offer: Offer,
+        owner: u8,
+        now_ms: u64,
+        tie: impl Fn(Ix) -> Tie,
+    ) -> Result<Taken, BadOffer> {
         let signed = offer.sign(&key(owner), &domain());
-        market.take(signed, NodeId([99; 32]), Hash([1; 32]), &domain(), NOW, |_| false)
+        market.take(signed, NodeId([99; 32]), Hash([1; 32]), &domain(), now_ms, tie)
+    }
+
+    /// A stranger's offer; the market looks at signatures only when it has a place.
+    fn stranger(n: u32, issued_ms: u64) -> Offer {
+        let mut node = [7; 32];
+        node[..4].copy_from_slice(&n.to_le_bytes());
+        Offer { node: NodeId(node), issued_ms, ..offer(1, 1) }
+    }
+
+    #[test]
+    fn a_full_market_lets_newcomers_in_where_strangers_have_gone() {
+        let mut market = Market::default();
+        for n in 0..MACHINES_MAX as u32 {
+            market.room = usize::MAX;
+            let ix = market.settle(stranger(n, NOW).node, key(1).address());
+            market.machines[ix.0 as usize].stands_until_ms = NOW + 60_000;
+            market.machines[ix.0 as usize].offer = Some(stranger(n, NOW));
+        }
+        market.room = 0;
+        // Number 0 has worked for us, and our money lies with number 1.
+        market.machines[0].history.right = 1;
+        let tie = |ix: Ix| if ix.0 == 1 { Tie::Money } else { Tie::None };
+        let newcomer = |n| stranger(1_000_000 + n, NOW);
+        assert_eq!(take_at(&mut market, newcomer(0), 1, NOW, tie), Err(BadOffer::Full));
+        let later_ms = NOW + 60_000;
+        for n in 0..MACHINES_MAX as u32 - 1 {
+            let taken = take_at(&mut market, Offer { issued_ms: later_ms, ..newcomer(n) }, 1, later_ms, tie).unwrap();
+            assert!(taken.is_new && taken.ix.0 != 0 && taken.ix.0 != 1, "{taken:?}");
+            assert_eq!(market.find(&newcomer(n).node), Some(taken.ix));
+        }
+        // Who is gone with our money takes up no newcomer's place, and is not forgotten.
+        assert_eq!(take_at(&mut market, newcomer(9_999), 1, later_ms, tie), Err(BadOffer::Full));
+        assert!(market.find(&stranger(0, NOW).node).is_some() && market.find(&stranger(1, NOW).node).is_some());
+        assert_eq!(market.find(&stranger(2, NOW).node), None, "forgotten");
+        assert_eq!(market.machines.len(), MACHINES_MAX + 1);
     }
 
     #[test]

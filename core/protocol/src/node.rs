@@ -109,7 +109,7 @@ impl Node {
             Input::Share(terms) => provider.on_share(&mut step, terms),
             Input::Offers(offers) => requester.on_offers(&mut step, offers),
             Input::Connected(node) => {
-                provider.on_connected(node);
+                provider.on_connected(&mut step, node);
                 requester.on_connected(&mut step, node);
             }
             Input::Disconnected(node) => {
@@ -117,6 +117,7 @@ impl Node {
                 requester.on_disconnected(&mut step, node);
             }
             Input::Message { from, message } => match message {
+                WorkMsg::Offer(offer) => requester.on_own_offer(&mut step, from, *offer),
                 WorkMsg::Open(agreement) => provider.on_open(&mut step, from, agreement),
                 WorkMsg::Slice(slice) => provider.on_slice(&mut step, from, *slice),
                 WorkMsg::Pay(voucher) => provider.on_pay(&mut step, from, voucher),

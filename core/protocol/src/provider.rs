@@ -112,6 +112,8 @@ pub(crate) struct Provider {
     offer_seq: u64,
     published_ms: Option<u64>,
     published_free: u32,
+    /// As it was last published.
+    offer: Option<Signed<Offer>>,
     channels: BTreeMap<ChannelId, Channel>,
     runs: BTreeMap<RunId, (ChannelId, u64)>,
     up: BTreeSet<NodeId>,
@@ -163,6 +165,7 @@ impl Provider {
             return;
         }
         self.terms = terms;
+        self.offer = None;
         self.published_ms = None;
         self.publish(step);
         if self.terms.is_none() {
@@ -221,7 +224,13 @@ impl Provider {
             peer: terms.peer.clone(),
         };
         step.record(Record::OfferSeq(self.offer_seq));
-        step.put(Output::Publish(offer.sign(&step.me.key, &step.me.domain)));
+        let offer = offer.sign(&step.me.key, &step.me.domain);
+        step.put(Output::Publish(offer.clone()));
+        // Idle slots come and go; who works with us needs to hear only that the terms stand.
+        if is_due {
+            self.up.iter().for_each(|node| step.send(*node, WorkMsg::Offer(Box::new(offer.clone()))));
+        }
+        self.offer = Some(offer);
     }
 
     // ---- agreeing ----
@@ -558,8 +567,11 @@ impl Provider {
 
     // ---- sessions and time ----
 
-    pub fn on_connected(&mut self, node: NodeId) {
+    pub fn on_connected(&mut self, step: &mut Step, node: NodeId) {
         self.up.insert(node);
+        if let Some(offer) = &self.offer {
+            step.send(node, WorkMsg::Offer(Box::new(offer.clone())));
+        }
     }
 
     pub fn on_disconnected(&mut self, step: &mut Step, node: NodeId) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! requester                                   provider
+//!                   <───────────────────────── Offer      as it stands now; again when it is renewed
 //!   Open(agreement) ─────────────────────────>            checks the channel on the ledger
 //!                   <───────────────────────── Agreed     countersigned
 //!   Slice 0, Slice 1 ────────────────────────>            runs 0, may run 1, holds 1 back until 0 is paid
@@ -18,7 +19,7 @@
 
 use glean_types::params::{FRAME_MAX, SLICE_TASKS_MAX};
 use glean_types::{
-    Agreement, Amount, B256, ChannelId, DecodeError, Job, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode,
+    Agreement, Amount, B256, ChannelId, DecodeError, Job, Offer, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode,
     encode,
 };
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ const HOLDER_BYTES_MAX: usize = 1024;
 /// One message of a work session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkMsg {
+    /// Provider: my offer, to whom I have a session with. Who works together does not depend on what an index node happens
+    /// to show: among very many machines it shows a sample.
+    Offer(Box<Signed<Offer>>),
     /// Requester: the channel is open on the ledger, these are the terms.
     Open(Signed<Agreement>),
     /// Provider: agreed; the same agreement under the provider's signature.

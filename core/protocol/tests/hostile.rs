@@ -233,6 +233,10 @@ impl World {
         let channel = ChannelId([who; 32]);
         Some(match kind {
             0 => Input::Tick,
+            1 if b.is_multiple_of(3) => {
+                let whose = if lie { 2 + (who + 1) % 3 } else { who };
+                Input::Message { from, message: WorkMsg::Offer(Box::new(offer(whose, a))) }
+            }
             1 => Input::Offers(vec![offer(who, a)]),
             2 => Input::Connected(from),
             3 if lie => Input::Disconnected(from),

@@ -13,15 +13,22 @@
 //!    newcomers away, so a stranger's flood displaces nobody.
 //! 4. Answers are a fair sample of what matches, and not the "best": whoever offers for nothing does not
 //!    crowd out the others.
+//! 5. An answer costs the same whether a thousand machines are on the shelf or a million: offers lie in racks
+//!    by class and memory, are drawn there by lot, and at most [`ShelfLimits::looks_max`] are looked at. So what
+//!    very few offers have may be missed; another seed looks at others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use glean_types::{Amount, Hash, NodeId, params};
+use glean_types::{Amount, Hash, NodeId, Offer, params};
 use serde::{Deserialize, Serialize};
 
-/// Most index nodes an offer is sent to.
+/// Most index nodes that are asked, or told, at once.
 pub const INDEX_NODES_MAX: usize = 5;
+/// Index nodes that keep the same offer: one honest one among them is enough.
+pub const OFFER_COPIES: usize = 3;
+/// How long the same index nodes keep an offer, milliseconds: who keeps whom cannot be arranged for long.
+pub const INDEX_EPOCH_MS: u64 = 3_600_000;
 
 /// What validation found in an offer: the part of it that a query can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +52,40 @@ pub struct Notice {
     pub slots_free: u32,
 }
 
-/// What a requester looks for. Everything left out matches everything.
+impl Notice {
+    /// What a valid offer says to whoever hears it now.
+    pub fn of(offer: &Offer, now_ms: u64) -> Notice {
+        Notice {
+            node: offer.node,
+            signer: offer.provider.into(),
+            seq: offer.seq,
+            expires_ms: now_ms.saturating_add(offer.ttl_ms.into()),
+            class: offer.class,
+            price_per_gfuel: offer.price_per_gfuel,
+            mem_max: offer.mem_max,
+            slots_free: offer.slots_free,
+        }
+    }
+
+    fn key(&self) -> Key {
+        (self.node, self.signer)
+    }
+
+    /// Where it lies: by class, and by the power of two that its memory reaches.
+    fn rack(&self) -> Rack {
+        (self.class, self.mem_max.checked_ilog2().unwrap_or(0))
+    }
+}
+
+/// An offer's machine and signer.
+type Key = (NodeId, [u8; 20]);
+type Rack = (Hash, u32);
+
+/// What a requester looks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
-    /// Only machines of this class.
-    pub class: Option<Hash>,
+    /// Only machines of this class: no others can be checked against each other.
+    pub class: Hash,
     /// Only up to this price.
     pub price_per_gfuel_max: Option<Amount>,
     /// Only machines that give a task this much memory.
@@ -64,8 +100,7 @@ pub struct Query {
 
 impl Query {
     fn matches(&self, notice: &Notice) -> bool {
-        self.class.is_none_or(|class| notice.class == class)
-            && self.price_per_gfuel_max.is_none_or(|max| notice.price_per_gfuel <= max)
+        self.price_per_gfuel_max.is_none_or(|max| notice.price_per_gfuel <= max)
             && notice.mem_max >= self.mem_min
             && notice.slots_free >= self.slots_free_min
     }
@@ -84,6 +119,8 @@ pub struct ShelfLimits {
     pub answer_offers_max: usize,
     /// Bytes of the offers in one answer.
     pub answer_bytes_max: usize,
+    /// Offers looked at for one answer.
+    pub looks_max: usize,
     /// How long an offer may stand from now.
     pub ttl_ms_max: u64,
 }
@@ -91,11 +128,12 @@ pub struct ShelfLimits {
 impl Default for ShelfLimits {
     fn default() -> Self {
         Self {
-            offers_max: 16_384,
+            offers_max: 65_536,
             offers_per_node_max: 4,
             offer_bytes_max: 2048,
             answer_offers_max: 256,
             answer_bytes_max: 256 << 10,
+            looks_max: 4_096,
             ttl_ms_max: u64::from(params::OFFER_TTL_MS_MAX),
         }
     }
@@ -134,9 +172,11 @@ pub enum Brought {
 #[derive(Debug)]
 pub struct Shelf {
     limits: ShelfLimits,
-    offers: BTreeMap<(NodeId, [u8; 20]), Kept>,
+    racks: BTreeMap<Rack, Vec<Kept>>,
+    /// Where each offer lies.
+    places: BTreeMap<Key, (Rack, usize)>,
     /// When what expires; each offer once.
-    expiries: BTreeSet<(u64, NodeId, [u8; 20])>,
+    expiries: BTreeSet<(u64, Key)>,
 }
 
 #[derive(Debug)]
@@ -146,25 +186,32 @@ struct Kept {
     bytes: Bytes,
 }
 
+/// An answer, and what it took to find.
+#[derive(Debug, Default)]
+struct Found {
+    offers: Vec<Bytes>,
+    looks: usize,
+}
+
 impl Shelf {
     /// An empty shelf.
     pub fn new(limits: ShelfLimits) -> Self {
-        Self { limits, offers: BTreeMap::new(), expiries: BTreeSet::new() }
+        Self { limits, racks: BTreeMap::new(), places: BTreeMap::new(), expiries: BTreeSet::new() }
     }
 
     /// How many offers are kept, expired ones that nobody asked for since included.
     pub fn len(&self) -> usize {
-        self.offers.len()
+        self.places.len()
     }
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.offers.is_empty()
+        self.places.is_empty()
     }
 
     /// All that is kept.
     pub fn offers(&self) -> Vec<Bytes> {
-        self.offers.values().map(|kept| kept.bytes.clone()).collect()
+        self.racks.values().flatten().map(|kept| kept.bytes.clone()).collect()
     }
 
     /// Keeps a validated offer.
@@ -177,75 +224,136 @@ impl Shelf {
         if bytes.len() > self.limits.offer_bytes_max {
             return Err(NotKept::TooLarge);
         }
-        let key = (notice.node, notice.signer);
-        match self.offers.get(&key) {
+        let key = notice.key();
+        match self.get(&key) {
             Some(kept) if (kept.brought, kept.notice.seq) >= (brought, notice.seq) => return Err(NotKept::Old),
             Some(_) => {}
             None => self.make_room(notice.node, brought)?,
         }
         self.remove(key);
-        self.expiries.insert((notice.expires_ms, key.0, key.1));
-        self.offers.insert(key, Kept { notice, brought, bytes });
+        self.expiries.insert((notice.expires_ms, key));
+        let rack = self.racks.entry(notice.rack()).or_default();
+        self.places.insert(key, (notice.rack(), rack.len()));
+        rack.push(Kept { notice, brought, bytes });
         Ok(())
     }
 
     /// A fair sample of the offers that match.
     pub fn query(&mut self, query: &Query, now_ms: u64) -> Vec<Bytes> {
         self.expire(now_ms);
+        self.draw(query).offers
+    }
+
+    /// Draws offers by lot, each at most once, until there are enough.
+    fn draw(&self, query: &Query) -> Found {
         let wanted = usize::from(query.offers_max).min(self.limits.answer_offers_max);
-        let matching = self.offers.iter().filter(|(_, kept)| query.matches(&kept.notice));
-        let mut drawn: Vec<_> = matching.map(|(key, kept)| (lot(query.seed, key), &kept.bytes)).collect();
-        drawn.sort_unstable_by_key(|(lot, _)| *lot);
-        let mut room = self.limits.answer_bytes_max;
-        let fits = |bytes: &&Bytes| match room.checked_sub(bytes.len()) {
-            Some(left) => {
-                room = left;
-                true
+        // One rack per power of two, so never more than 64.
+        let least = (query.class, query.mem_min.checked_ilog2().unwrap_or(0));
+        let racks: Vec<&[Kept]> =
+            self.racks.range(least..=(query.class, u32::MAX)).map(|(_, rack)| rack.as_slice()).collect();
+        let mut lots = Lots::new(query.seed, racks.iter().map(|rack| rack.len()).sum());
+        let (mut found, mut room) = (Found::default(), self.limits.answer_bytes_max);
+        while found.offers.len() < wanted && found.looks < self.limits.looks_max {
+            let Some(lot) = lots.next() else { break };
+            found.looks += 1;
+            let kept = nth(&racks, lot);
+            if !query.matches(&kept.notice) {
+                continue;
             }
-            None => false,
-        };
-        drawn.into_iter().map(|(_, bytes)| bytes).take(wanted).take_while(fits).cloned().collect()
+            let Some(left) = room.checked_sub(kept.bytes.len()) else { break };
+            room = left;
+            found.offers.push(kept.bytes.clone());
+        }
+        found
+    }
+
+    fn get(&self, key: &Key) -> Option<&Kept> {
+        let (rack, at) = self.places.get(key)?;
+        self.racks.get(rack)?.get(*at)
     }
 
     fn make_room(&mut self, node: NodeId, brought: Brought) -> Result<(), NotKept> {
-        let first = (node, [0; 20]);
-        let last = (node, [0xff; 20]);
-        if self.offers.range(first..=last).count() >= self.limits.offers_per_node_max {
+        let of_node: Vec<Key> =
+            self.places.range((node, [0; 20])..=(node, [0xff; 20])).map(|(key, _)| *key).collect();
+        if of_node.len() >= self.limits.offers_per_node_max {
             // What others said about a machine gives way to what it says itself.
-            let hearsay = self.offers.range(first..=last).find(|(_, kept)| kept.brought < brought);
-            let key = hearsay.map(|(key, _)| *key).ok_or(NotKept::NodeFull)?;
-            self.remove(key);
+            let is_hearsay = |key: &&Key| self.get(key).is_some_and(|kept| kept.brought < brought);
+            let key = of_node.iter().find(is_hearsay).ok_or(NotKept::NodeFull)?;
+            self.remove(*key);
         }
-        if self.offers.len() >= self.limits.offers_max {
+        if self.len() >= self.limits.offers_max {
             return Err(NotKept::Full);
         }
         Ok(())
     }
 
     fn expire(&mut self, now_ms: u64) {
-        while let Some(&(expires_ms, node, signer)) = self.expiries.first() {
+        while let Some(&(expires_ms, key)) = self.expiries.first() {
             if expires_ms > now_ms {
                 break;
             }
-            self.remove((node, signer));
+            self.remove(key);
         }
     }
 
-    fn remove(&mut self, key: (NodeId, [u8; 20])) {
-        if let Some(kept) = self.offers.remove(&key) {
-            self.expiries.remove(&(kept.notice.expires_ms, key.0, key.1));
+    /// Takes an offer away; the last of its rack takes its place.
+    fn remove(&mut self, key: Key) {
+        let Some((name, at)) = self.places.remove(&key) else { return };
+        let rack = self.racks.get_mut(&name).expect("an offer's place is in a rack");
+        let kept = rack.swap_remove(at);
+        self.expiries.remove(&(kept.notice.expires_ms, key));
+        if let Some(moved) = rack.get(at) {
+            self.places.insert(moved.notice.key(), (name, at));
+        }
+        if rack.is_empty() {
+            self.racks.remove(&name);
         }
     }
 }
 
-/// An offer's place in a draw that its owner cannot foresee.
-fn lot(seed: u64, key: &(NodeId, [u8; 20])) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_derive_key("gleaner 2026 offer draw");
-    hasher.update(&seed.to_le_bytes()).update(&key.0.0).update(&key.1);
-    *hasher.finalize().as_bytes()
+fn nth<'a>(racks: &[&'a [Kept]], mut n: usize) -> &'a Kept {
+    for rack in racks {
+        match rack.get(n) {
+            Some(kept) => return kept,
+            None => n -= rack.len(),
+        }
+    }
+    unreachable!("lots are drawn below the length of all racks")
 }
 
-/// Which of the known index nodes keep the offers of a topic (a machine class, a region) in an epoch.
+/// The numbers below `count` in an order that follows from a seed, each once; what is not asked for costs nothing.
+/// (Fisher and Yates' shuffle, of which only the places that differ from their number are kept.)
+struct Lots {
+    chance: blake3::OutputReader,
+    drawn: usize,
+    count: usize,
+    moved: BTreeMap<usize, usize>,
+}
+
+impl Lots {
+    fn new(seed: u64, count: usize) -> Lots {
+        let mut hasher = blake3::Hasher::new_derive_key("gleaner 2026 offer draw");
+        Lots { chance: hasher.update(&seed.to_le_bytes()).finalize_xof(), drawn: 0, count, moved: BTreeMap::new() }
+    }
+}
+
+impl Iterator for Lots {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let left = (self.count - self.drawn) as u64;
+        let mut bytes = [0; 8];
+        self.chance.fill(&mut bytes);
+        // Uniform but for one part in 2^44 at a million offers.
+        let at = self.drawn + u64::from_le_bytes(bytes).checked_rem(left)? as usize;
+        let first = self.moved.remove(&self.drawn).unwrap_or(self.drawn);
+        self.drawn += 1;
+        if at + 1 == self.drawn { Some(first) } else { Some(self.moved.insert(at, first).unwrap_or(at)) }
+    }
+}
+
+/// Which of the known index nodes keep the offers of a topic in an epoch. The topic is the machine that offers, so the load
+/// is spread evenly however many machines there are; whoever asks takes some index nodes by lot, and has a fair sample.
 ///
 /// Highest hash of topic, epoch and node wins, so both sides compute the same few nodes without asking
 /// anyone, a node that joins or leaves moves only its own share, and who keeps what changes with time.
@@ -361,9 +469,9 @@ mod tests {
         put(&mut shelf, Notice { mem_max: 1, ..notice(4, 1, 1) }, Brought::ByItself).unwrap();
         put(&mut shelf, Notice { class: Hash([7; 32]), ..notice(5, 1, 1) }, Brought::ByItself).unwrap();
         let mut find = |query| texts(shelf.query(&query, 0));
-        assert_eq!(find(Query { price_per_gfuel_max: Some(price(299)), ..all() }).len(), 4);
-        assert_eq!(find(Query { slots_free_min: 1, mem_min: 2, ..all() }), ["1 1 1", "2 1 1", "5 1 1"]);
-        assert_eq!(find(Query { class: Some(Hash([7; 32])), ..all() }), ["5 1 1"]);
+        assert_eq!(find(Query { price_per_gfuel_max: Some(price(299)), ..all() }).len(), 3);
+        assert_eq!(find(Query { slots_free_min: 1, mem_min: 2, ..all() }), ["1 1 1", "2 1 1"]);
+        assert_eq!(find(Query { class: Hash([7; 32]), ..all() }), ["5 1 1"]);
     }
 
     #[test]
@@ -383,19 +491,81 @@ mod tests {
         assert_eq!(seen.len(), 40, "every machine is found sooner or later");
     }
 
+    /// A shelf of so many machines, of which one in a hundred has much memory.
+    fn shelf_of(machines: u32) -> Shelf {
+        let mut shelf = Shelf::new(ShelfLimits { offers_max: usize::MAX, ..ShelfLimits::default() });
+        for n in 0..machines {
+            let mem_max = if n % 100 == 0 { 1 << 36 } else { 1 << 30 };
+            let node = NodeId(*blake3::hash(&n.to_le_bytes()).as_bytes());
+            put(&mut shelf, Notice { node, mem_max, ..notice(0, 1, 1) }, Brought::ByItself).unwrap();
+        }
+        shelf
+    }
+
+    #[test]
+    fn an_answer_looks_at_as_few_offers_on_a_large_shelf_as_on_a_small_one() {
+        let ask = |shelf: &Shelf, query| {
+            let Found { offers, looks } = shelf.draw(&query);
+            (offers.len(), looks)
+        };
+        for machines in [1_000, 10_000, 100_000] {
+            let shelf = shelf_of(machines);
+            assert_eq!(ask(&shelf, all()), (256, 256), "{machines}");
+            let large = Query { mem_min: 1 << 36, offers_max: 10, ..all() };
+            assert_eq!(ask(&shelf, large), (10, 10), "{machines}: those with much memory lie apart");
+            // What no rack tells apart is looked for, but not without end.
+            let cheap = Query { price_per_gfuel_max: Some(price(99)), ..all() };
+            assert_eq!(ask(&shelf, cheap), (0, 4_096.min(machines as usize)), "{machines}");
+        }
+        // The control: a shelf that may look at everything does.
+        let mut shelf = shelf_of(100_000);
+        shelf.limits.looks_max = usize::MAX;
+        assert_eq!(ask(&shelf, Query { price_per_gfuel_max: Some(price(99)), ..all() }), (0, 100_000));
+    }
+
+    #[test]
+    fn lots_are_each_number_once_and_fair() {
+        let mut all: Vec<usize> = Lots::new(1, 1_000).collect();
+        assert_ne!(all, Lots::new(2, 1_000).collect::<Vec<_>>());
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1_000));
+        assert_eq!(Lots::new(1, 0).next(), None);
+        let mut times = [0; 10];
+        (0..10_000).for_each(|seed| Lots::new(seed, 10).take(3).for_each(|lot| times[lot] += 1));
+        assert!(times.iter().all(|times| (2_800..3_200).contains(times)), "{times:?}");
+    }
+
+    #[test]
+    fn what_is_taken_away_leaves_the_others_in_place() {
+        let mut shelf = Shelf::new(ShelfLimits::default());
+        for node in 0..100 {
+            let expires_ms = MINUTE + u64::from(node % 7) * MINUTE;
+            put(&mut shelf, Notice { expires_ms, ..notice(node, 1, 1) }, Brought::ByItself).unwrap();
+        }
+        for minute in 0..9 {
+            let found = texts(shelf.query(&all(), minute * MINUTE));
+            let mut left: Vec<String> =
+                (0..100).filter(|node| 1 + node % 7 > minute).map(|node| format!("{node} 1 1")).collect();
+            left.sort_unstable();
+            assert_eq!(found, left, "minute {minute}");
+            assert_eq!(shelf.places.len(), left.len());
+        }
+        assert!(shelf.racks.is_empty() && shelf.expiries.is_empty());
+    }
+
     #[test]
     fn both_sides_choose_the_same_index_nodes_and_a_leaver_moves_only_its_share() {
         let known: Vec<_> = (0..50).map(|i| NodeId([i; 32])).collect();
-        let chosen = index_nodes_for(b"class", 3, &known, 3);
+        let chosen = index_nodes_for(b"machine", 3, &known, 3);
         let mut shuffled = known.clone();
         shuffled.reverse();
         shuffled.extend_from_slice(&known);
-        assert_eq!(index_nodes_for(b"class", 3, &shuffled, 3), chosen);
-        assert_ne!(index_nodes_for(b"class", 4, &known, 3), chosen, "the set changes with the epoch");
+        assert_eq!(index_nodes_for(b"machine", 3, &shuffled, 3), chosen);
+        assert_ne!(index_nodes_for(b"machine", 4, &known, 3), chosen, "the set changes with the epoch");
         let without: Vec<_> = known.iter().copied().filter(|n| *n != chosen[1]).collect();
-        let after = index_nodes_for(b"class", 3, &without, 3);
+        let after = index_nodes_for(b"machine", 3, &without, 3);
         assert_eq!((after[0], after[1]), (chosen[0], chosen[2]));
-        assert_eq!(index_nodes_for(b"class", 3, &known[..2], 5).len(), 2);
-        assert_eq!(index_nodes_for(b"class", 3, &known, 50).len(), INDEX_NODES_MAX);
+        assert_eq!(index_nodes_for(b"machine", 3, &known[..2], 5).len(), 2);
+        assert_eq!(index_nodes_for(b"machine", 3, &known, 50).len(), INDEX_NODES_MAX);
     }
 }

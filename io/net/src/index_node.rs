@@ -230,16 +230,7 @@ pub fn validate_offers(domain: Domain) -> Validate {
         if address.node != offer.node {
             return Err("the offer's address is of another machine".to_owned());
         }
-        Ok(Notice {
-            node: offer.node,
-            signer: offer.provider.into(),
-            seq: offer.seq,
-            expires_ms: now_ms.saturating_add(offer.ttl_ms.into()),
-            class: offer.class,
-            price_per_gfuel: offer.price_per_gfuel,
-            mem_max: offer.mem_max,
-            slots_free: offer.slots_free,
-        })
+        Ok(Notice::of(&offer, now_ms))
     })
 }
 

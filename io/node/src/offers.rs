@@ -1,10 +1,10 @@
-//! Offers in and out: published to the index nodes of the network, asked from them, or, on an index node,
-//! from its own shelf, which survives a restart.
+//! Offers in and out: published to the index nodes that keep this machine's, asked from a few index nodes by lot, or, on an
+//! index node, from its own shelf, which survives a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use glean_net::index::Query;
+use glean_net::index::{INDEX_EPOCH_MS, INDEX_NODES_MAX, OFFER_COPIES, Query, index_nodes_for};
 use glean_net::{IndexNode, Net, Validate, publish, query};
 use glean_types::{Hash, NodeId, Offer, Signed, decode, encode};
 
@@ -51,22 +51,27 @@ impl Offers {
         {
             tracing::warn!(reason, "our own index refused our offer");
         }
-        if !self.index_nodes.is_empty()
-            && let Err(error) = publish(&self.net, &self.index_nodes, &bytes).await
+        let keepers = index_nodes_for(&self.net.id().0, now_ms() / INDEX_EPOCH_MS, &self.index_nodes, OFFER_COPIES);
+        if !keepers.is_empty()
+            && let Err(error) = publish(&self.net, &keepers, &bytes).await
         {
             tracing::warn!(%error, "no index node took our offer");
         }
     }
 
-    /// Offers of our class, other machines' only.
+    /// Offers of our class, other machines' only: each time another sample, from other index nodes.
     pub async fn query(&self) -> Vec<Signed<Offer>> {
-        let wanted = Query { class: Some(self.class), offers_max: OFFERS_MAX, ..Query::default() };
+        let mut lot = [0; 8];
+        getrandom::fill(&mut lot).expect("the operating system has randomness");
+        let asked = index_nodes_for(&lot, 0, &self.index_nodes, INDEX_NODES_MAX);
+        let seed = u64::from_le_bytes(lot);
+        let wanted = Query { class: self.class, offers_max: OFFERS_MAX, seed, ..Query::default() };
         let mut found = Vec::new();
         if let Some(own) = &self.own {
             found.extend(own.find(&wanted, now_ms()));
         }
-        if !self.index_nodes.is_empty() {
-            match query(&self.net, &self.index_nodes, &wanted, &self.validate, now_ms()).await {
+        if !asked.is_empty() {
+            match query(&self.net, &asked, &wanted, &self.validate, now_ms()).await {
                 Ok(offers) => found.extend(offers.into_iter().map(|(_, bytes)| bytes)),
                 Err(error) => tracing::warn!(%error, "no index node answered"),
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use glean_protocol::{Event, JobView, Node, Record};
 use glean_types::{Amount, Hash, JobId, NodeId, TaskResult};
@@ -170,6 +171,21 @@ impl World {
     /// What a villain may learn: the tasks whose answers the requester has accepted, of whatever job.
     pub fn accepted(&self) -> Arc<Mutex<BTreeSet<u32>>> {
         self.accepted.clone()
+    }
+
+    /// Wall time that the requester's brain and the index nodes took so far: all that finding machines for tasks costs.
+    pub fn matching(&self) -> Duration {
+        self.matching
+    }
+
+    /// The requester's node, out of its world.
+    pub fn into_requester(mut self) -> Node {
+        self.hosts[0].node.take().expect("the requester is up")
+    }
+
+    /// Offers kept by the index node that keeps the most.
+    pub fn shelf_len_max(&self) -> usize {
+        self.index.shelf_len_max()
     }
 
     /// A hash over everything that happened.

@@ -7,6 +7,7 @@ use glean_types::{Amount, Class, Hash, Job, JobId, Manifest, Paper, TaskSpec, en
 
 use super::{EPOCH_MS, Host, HostIx, World, identity};
 use crate::guest::Guest;
+use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::villains::Villain;
@@ -29,6 +30,12 @@ impl World {
     /// Takes a defence away from every node: to show what it is for.
     pub fn without(self, defence: Defence) -> World {
         self.settings(|settings| settings.without = Some(defence))
+    }
+
+    /// So many index nodes instead of one.
+    pub fn index_nodes(mut self, count: usize) -> World {
+        self.index = Index::new(count);
+        self
     }
 
     /// Makes provider `b` another machine of provider `a`'s owner.
@@ -123,8 +130,7 @@ impl World {
         };
         let at = self.add_host(Some(terms));
         let delay_us = self.random.range(0, 500_000);
-        let (terms, account) = (self.hosts[at].terms.clone(), self.hosts[at].me.key.address());
-        self.ledger.greet(account);
+        let terms = self.hosts[at].terms.clone();
         self.count_capacity(at, 1);
         self.give(delay_us, at, Input::Share(terms));
         at

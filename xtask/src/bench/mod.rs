@@ -3,6 +3,7 @@
 mod kernels;
 mod network;
 mod peers;
+mod scale;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,16 +13,18 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo::{cargo, root};
 use crate::figure::{Bar, Figure};
 
-const SECTIONS: [&str; 8] = ["noop", "roundtrip", "kernels", "engine", "checking", "blobs", "idle", "build"];
+const SECTIONS: [&str; 9] = ["noop", "roundtrip", "kernels", "engine", "checking", "blobs", "idle", "scale", "build"];
+/// Measured only when named: they take their time.
+const LONG: [&str; 2] = ["scale", "build"];
 
-/// Measures the named sections, or all but the cold build, and prints a table and then a line of JSON for each figure.
+/// Measures the named sections, or all but the long ones, and prints a table and then a line of JSON for each figure.
 pub fn bench(wanted: &[String]) -> Result<()> {
     for name in wanted {
         ensure!(SECTIONS.contains(&name.as_str()), "no section `{name}`\nhint: one of {}", SECTIONS.join(" "));
     }
     let mut figures = Vec::new();
     for section in SECTIONS {
-        if wanted.is_empty() && section == "build" || !wanted.is_empty() && !wanted.iter().any(|name| name == section) {
+        if wanted.is_empty() && LONG.contains(&section) || !wanted.is_empty() && !wanted.iter().any(|name| name == section) {
             continue;
         }
         eprintln!("measuring: {section}");
@@ -46,6 +49,7 @@ fn measure(section: &str) -> Result<Vec<Figure>> {
         "checking" => checking(),
         "blobs" => blobs(),
         "idle" => network::idle(),
+        "scale" => scale::scale(),
         "build" => build(),
         _ => bail!("no section {section}"),
     }

@@ -54,13 +54,29 @@ impl Requester {
         let slots: u64 =
             engaged.filter_map(|(ix, _)| self.market.get(ix)).map(|machine| u64::from(machine.slots())).sum();
         let every_ms = match step.settings.query_every_ms {
-            every if self.ranked.is_empty() => every / 5,
+            // An answer is a sample: while it brings machines that we need and did not know, there are more.
+            every if self.ranked.is_empty() || (self.found_new && slots < waiting) => every / 5,
             every if slots >= waiting => every.saturating_mul(4),
             every => every,
         };
         if self.asked_ms.is_none_or(|at| at.saturating_add(every_ms) <= step.now_ms) {
             self.asked_ms = Some(step.now_ms);
             step.put(Output::QueryOffers);
+            self.call_friends(step);
+        }
+    }
+
+    /// Dials machines with which money of ours lies and whose offer has expired: an index node's sample of very many machines
+    /// will hardly name them again, but they tell us their offer themselves.
+    fn call_friends(&mut self, step: &mut Step) {
+        let is_friend = |rel: &Relation| {
+            !rel.up && rel.broken.is_none() && rel.channel.as_ref().is_some_and(|channel| !channel.dead)
+        };
+        for ix in (0..self.rels.len() as u32).map(Ix) {
+            let has_expired = self.market.get(ix).is_some_and(|machine| machine.standing(step.now_ms).is_none());
+            if has_expired && is_friend(&self.rels[ix.0 as usize]) {
+                self.dial(step, ix);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use glean_types::{Agreement, Amount, B256, ChannelId, Class, JobId, NodeId, Offer, Paper, Signed};
 
 use crate::io::{Event, FailReason, Output, Record, RunId, Submission, TaskState};
-use crate::market::{Ix, Market};
+use crate::market::{Ix, Market, Tie};
 use crate::settle::{PayChannel, SharedReceipt};
 use crate::step::Step;
 use crate::verify::Check;
@@ -62,6 +62,21 @@ pub(crate) struct Relation {
     pub pending_checks: u32,
     /// Agreements refused in a row.
     pub refused: u32,
+    /// Our records name it.
+    pub is_recorded: bool,
+}
+
+impl Relation {
+    /// A machine that never had a channel of ours is in no slice and no task: its place may become another's.
+    fn tie(&self) -> Tie {
+        if self.channel.as_ref().is_some_and(|channel| !channel.dead) || self.funding.is_some() {
+            Tie::Money
+        } else if self.up || self.channel.is_some() || self.opening.is_some() || self.broken.is_some() || self.is_recorded {
+            Tie::Known
+        } else {
+            Tie::None
+        }
+    }
 }
 
 /// The requester's half of a node.
@@ -85,6 +100,8 @@ pub(crate) struct Requester {
     /// Machines best first, as of the last offers or tick.
     ranked: Vec<Ix>,
     asked_ms: Option<u64>,
+    /// The last answer of the index nodes named machines that we did not know.
+    found_new: bool,
     pub no_funds_until_ms: u64,
     /// Channels on their way home: when the next step is due, and what comes home.
     closing: BTreeMap<ChannelId, (u64, Amount)>,
@@ -219,22 +236,37 @@ impl Requester {
 
     // ---- offers and sessions ----
 
+    /// Offers that an index node has shown.
     pub fn on_offers(&mut self, step: &mut Step, offers: Vec<Signed<Offer>>) {
-        let mut any = false;
-        for offer in offers {
-            let rels = &self.rels;
-            let is_bound = |ix: Ix| {
-                rels.get(ix.0 as usize)
-                    .is_some_and(|rel| rel.channel.as_ref().is_some_and(|c| !c.dead) || rel.funding.is_some())
-            };
-            let (us, class) = (step.me.node, step.me.class);
-            any |= self.market.take(offer, us, class, &step.me.domain, step.now_ms, is_bound).is_ok();
-        }
-        self.grow(step.sessions);
+        let known = self.market.machines.len();
+        let any = offers.into_iter().fold(false, |any, offer| self.take_offer(step, offer) || any);
+        self.found_new = self.market.machines.len() > known;
         if any {
             self.ranked = self.market.ranked(step.now_ms);
             self.plan(step);
         }
+    }
+
+    /// A machine that we have a session with tells us its own offer. The next tick ranks it; one that stood in no rank is
+    /// made use of at once.
+    pub fn on_own_offer(&mut self, step: &mut Step, from: NodeId, offer: Signed<Offer>) {
+        let was_ranked = self.market.find(&from).is_some_and(|ix| self.ranked.contains(&ix));
+        if offer.paper.node == from && self.take_offer(step, offer) && !was_ranked {
+            self.ranked = self.market.ranked(step.now_ms);
+            self.plan(step);
+        }
+    }
+
+    fn take_offer(&mut self, step: &mut Step, offer: Signed<Offer>) -> bool {
+        let rels = &self.rels;
+        let tie = |ix: Ix| rels.get(ix.0 as usize).map_or(Tie::None, Relation::tie);
+        let (us, class, node) = (step.me.node, step.me.class, offer.paper.node);
+        let Ok(taken) = self.market.take(offer, us, class, &step.me.domain, step.now_ms, tie) else { return false };
+        self.grow(step.sessions);
+        if taken.is_new {
+            *self.rel(taken.ix) = Relation { up: step.sessions.contains(&node), ..Relation::default() };
+        }
+        true
     }
 
     pub fn on_connected(&mut self, step: &mut Step, node: NodeId) {

@@ -113,6 +113,7 @@ impl Requester {
     fn restore_machine(&mut self, step: &Step, node: NodeId, provider: glean_types::Address) -> Ix {
         let ix = self.market.ensure(node, provider);
         self.grow(step.sessions);
+        self.rel(ix).is_recorded = true;
         ix
     }
 

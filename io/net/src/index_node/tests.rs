@@ -49,7 +49,7 @@ fn publish_of(offer: Vec<u8>) -> Vec<u8> {
 }
 
 fn everything() -> Query {
-    Query { offers_max: u16::MAX, ..Query::default() }
+    Query { class: Hash([1; 32]), offers_max: u16::MAX, ..Query::default() }
 }
 
 /// Whose offers an answer holds.
