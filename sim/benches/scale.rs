@@ -1,7 +1,7 @@
 //! One requester's job among ever more machines: what finding a machine for a task costs, and what every machine costs the
 //! others. The same world as `tests/network.rs` (long tasks, machines that vanish, rough links, wrong clocks, villains).
 //!
-//! `cargo bench --bench scale`, or with sizes of your own: `GLEAN_MACHINES=1000,5000 cargo bench --bench scale`.
+//! `cargo bench --bench scale`, or with sizes and a seed of your own: `GLEAN_MACHINES=1000,5000 GLEAN_SEED=7 cargo bench --bench scale`.
 //! `cargo xtask bench scale` draws docs/scale.svg from it.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on stops here")]
@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use allocation_counter::measure;
-use glean_sim::{Forger, Guest, Haggler, Liar, Link, Vanisher, World};
+use glean_sim::{Forger, Guest, Haggler, Liar, Link, Vanisher, World, seeds};
 
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 /// Tasks of the one job, of 10 to 30 s.
@@ -17,9 +17,9 @@ const TASKS: u32 = 20_000;
 /// Machines for each index node.
 const PER_INDEX_NODE: usize = 10_000;
 
-fn world(machines: usize) -> World {
+fn world(seed: u64, machines: usize) -> World {
     let guest = Guest { fuel_min: 10_000_000_000, fuel_max: 30_000_000_000, ..Guest::default() };
-    let mut world = World::new(1)
+    let mut world = World::new(seed)
         .funds(100_000)
         .index_nodes(machines.div_ceil(PER_INDEX_NODE))
         .providers(machines)
@@ -38,12 +38,12 @@ fn world(machines: usize) -> World {
 }
 
 /// One world: what it costs, as a line that `cargo xtask bench` reads.
-fn run(machines: usize) {
+fn run(seed: u64, machines: usize) {
     let started = Instant::now();
     let mut made = None;
     // Until every machine has offered.
     let offered = measure(|| {
-        let mut world = world(machines);
+        let mut world = world(seed, machines);
         world.run_for(1_000);
         made = Some(world);
     });
@@ -68,8 +68,9 @@ fn run(machines: usize) {
 
 fn main() {
     let sizes = std::env::var("GLEAN_MACHINES").ok();
-    match sizes {
-        Some(sizes) => sizes.split(',').filter_map(|size| size.trim().parse().ok()).for_each(run),
-        None => SIZES.into_iter().for_each(run),
+    let sizes: Vec<usize> =
+        sizes.map_or(SIZES.into(), |sizes| sizes.split(',').filter_map(|size| size.trim().parse().ok()).collect());
+    for seed in seeds([1]) {
+        sizes.iter().for_each(|machines| run(seed, *machines));
     }
 }

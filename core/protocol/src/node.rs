@@ -96,6 +96,7 @@ impl Node {
             }
             _ => {}
         }
+        let is_tick = matches!(input, Input::Tick);
         let mut step = step!(self, out);
         let (requester, provider) = (&mut self.requester, &mut self.provider);
         match input {
@@ -146,7 +147,9 @@ impl Node {
                 }
             }
         }
-        self.hang_up_idle(&mut out);
+        if is_tick {
+            self.hang_up_idle(&mut out);
+        }
         for output in &out {
             if let Output::Hangup(node) = output {
                 self.sessions.remove(node);

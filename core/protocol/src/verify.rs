@@ -94,11 +94,22 @@ pub(crate) struct Check {
     pub answers: Vec<Answer>,
     /// Slices whose payment waits for this check.
     pub holds: Vec<u64>,
+    /// Machines that were sent a copy and came back without an answer: none is asked twice, or one could keep a check open, and
+    /// its machine unpaid, for ever.
+    pub gave_up: Vec<Ix>,
 }
 
 impl Check {
     pub fn new(machine: Ix, original: u64) -> Check {
-        Check { machine, original, place: Place::Waiting, answered_ms: None, answers: Vec::new(), holds: Vec::new() }
+        Check {
+            machine,
+            original,
+            place: Place::Waiting,
+            answered_ms: None,
+            answers: Vec::new(),
+            holds: Vec::new(),
+            gave_up: Vec::new(),
+        }
     }
 
     /// The second run is in that slice. If it is a stranger's, its payment waits for this check, too: who is asked to check

@@ -62,7 +62,7 @@ impl Requester {
                 let (channel, slice) = (receipt.channel, receipt.slice);
                 if self.revive(step, seq, receipt.price) {
                     self.take(step, ix, seq, done, leaves);
-                    self.plan(step);
+                    self.plan_for(step, Some(ix));
                 } else {
                     step.send(from, WorkMsg::Drop { channel, slice });
                 }
@@ -92,7 +92,7 @@ impl Requester {
             slice.committed = commit.leaves;
         }
         self.compare_committed(step, seq, Arc::new(commit.receipt));
-        self.plan(step);
+        self.plan_for(step, Some(ix));
     }
 
     /// Whether a receipt is one for this slice over these leaves.
@@ -548,6 +548,7 @@ impl Requester {
         let (avoid, why) = self.judge_refusal(step, ix, slot, price_max, refusal);
         self.lose(step, seq, avoid, why);
         self.forget(seq);
+        // What one machine would not do is not first offered to that machine again.
         self.plan(step);
     }
 

@@ -123,6 +123,7 @@ impl Requester {
     pub(super) fn let_go_of(&mut self, key: (usize, u32), seq: u64) {
         let Some(check) = self.checks.get_mut(&key) else { return };
         check.place = Place::Waiting;
+        check.gave_up.extend(self.slices.get(&seq).map(|slice| slice.machine));
         self.jobs[key.0].unplaced.push(key.1);
         // One that has answered already may be a liar, and waits.
         let has_answered = check.answers.iter().any(|answer| answer.slice == seq);
@@ -160,6 +161,7 @@ impl Requester {
     /// Settles whatever no longer waits.
     pub(super) fn settle_ready(&mut self, step: &mut Step) {
         while let Some(seq) = self.ready.pop() {
+            self.touched.extend(self.slices.get(&seq).map(|slice| slice.machine));
             self.settle(step, seq);
         }
     }
@@ -307,15 +309,18 @@ impl Requester {
         let is_alone = !self.ranked.iter().any(|ix| give::may_check(step, &self.market, check, *ix));
         if is_alone || self.has_own_room(key.0) {
             self.ask_own(key);
-        } else if let Some(check) = self.checks.get_mut(&key).filter(|check| matches!(check.place, Place::At(_))) {
+        } else if let Place::At(seq) = check.place
+            && let Some(check) = self.checks.get_mut(&key)
+        {
             check.place = Place::Waiting;
+            check.gave_up.extend(self.slices.get(&seq).map(|slice| slice.machine));
             self.jobs[key.0].unplaced.push(key.1);
         }
     }
 
     /// Whether a machine that will soon be sent a slice may answer this check.
     fn someone_may_check(&self, step: &Step, slot: usize, check: &Check) -> bool {
-        (self.jobs[slot].has_work() || !self.has_own_room(slot))
+        (self.jobs[slot].has_work() || self.gives_checks(slot))
             && (0u32..).zip(&self.rels).any(|(i, rel)| {
                 rel.engaged
                     && rel.up
@@ -329,6 +334,12 @@ impl Requester {
     /// Whether our own worker would come to another check of this job soon.
     pub(super) fn has_own_room(&self, slot: usize) -> bool {
         self.own_runs.len() < OWN_RUNS || self.own_queue.len() < self.own_tasks(slot)
+    }
+
+    /// Whether other machines are sent checks of this job that no other work takes along: when our own worker would not come
+    /// to them for long, or would be at each of them for long.
+    pub(super) fn gives_checks(&self, slot: usize) -> bool {
+        !self.has_own_room(slot) || self.jobs[slot].mean_fuel().is_some_and(|mean| mean > OWN_FUEL)
     }
 
     /// How many of a job's tasks go into one order.
@@ -407,7 +418,7 @@ impl Requester {
                 result.and_then(|r| if r.index == index { Ok(r) } else { Err(NoVerdict::Worker("mixed up".into())) });
             self.decide(step, (slot, index), result);
         }
-        self.plan(step);
+        self.plan_for(step, None);
         true
     }
 

@@ -3,7 +3,7 @@
 //! Machines are served breadth first, one slice each and then the one queued behind it, so that nobody waits
 //! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use glean_types::params::{CHECK_ALL_FIRST, INLINE_SLICE_MAX, SLICE_TASKS_MAX};
 use glean_types::{Amount, B256, TaskSpec};
@@ -18,6 +18,8 @@ use crate::verify::{self, Check, Place};
 use crate::wire::{HOLDERS_MAX, SliceMsg, WorkMsg};
 use crate::work::{Item, Role, Size, Sizing, Slice, Stage};
 
+/// All machines are looked at again after a millisecond for so many of them: at once where there are few.
+const SWEPT_PER_MS: u64 = 32;
 /// Tasks looked at for one that this machine has not just failed.
 const LOOK_MAX: usize = 64;
 /// A lease before anything is known of a job's fuel is at most this long.
@@ -29,23 +31,57 @@ const LIVE_MAX: u8 = 2;
 const LIVE_MAX_LATE: u8 = 4;
 
 impl Requester {
-    /// Does whatever can be done now: called after everything that may have made room or work.
+    /// Does whatever can be done now, with all machines: called after everything that may have made room or work for any.
     pub(super) fn plan(&mut self, step: &mut Step) {
         self.settle_ready(step);
         self.start_own_runs(step);
+        self.touched.clear();
+        self.swept_ms = Some(step.now_ms);
         if self.jobs.iter().any(|job| !job.ended) {
             self.ask_offers(step);
             self.engage(step);
+            self.at_work = Some(self.count_at_work());
             for unpaid in 0..AT_RISK_MAX {
                 for at in 0..self.ranked.len() {
-                    let ix = self.ranked[at];
-                    while self.may_take(step, ix, unpaid) && self.give(step, ix) {}
+                    self.serve(step, self.ranked[at], unpaid);
                 }
             }
             self.back_up(step);
             self.fail_unpayable(step);
         }
         self.end_jobs(step);
+    }
+
+    /// The same after news of one machine. Among many, only that one and those that its news concern are looked at, and all
+    /// of them a little later: else every answer would cost as much as there are machines.
+    pub(super) fn plan_for(&mut self, step: &mut Step, ix: Option<Ix>) {
+        let pause_ms = self.ranked.len() as u64 / SWEPT_PER_MS;
+        if self.swept_ms.is_none_or(|at| at.saturating_add(pause_ms) <= step.now_ms) {
+            return self.plan(step);
+        }
+        self.touched.extend(ix);
+        // A share of the work is a share among all: stale by a moment in speed, but never in number.
+        self.at_work = self.at_work.or_else(|| Some(self.count_at_work()));
+        self.settle_ready(step);
+        self.start_own_runs(step);
+        let touched = std::mem::take(&mut self.touched);
+        for unpaid in 0..AT_RISK_MAX {
+            touched.iter().for_each(|ix| self.serve(step, *ix, unpaid));
+        }
+        self.end_jobs(step);
+    }
+
+    /// Sends a machine what it may take while no more than `unpaid` slices are unpaid there.
+    fn serve(&mut self, step: &mut Step, ix: Ix, unpaid: usize) {
+        while self.may_take(step, ix, unpaid) && self.give(step, ix) {}
+    }
+
+    /// How many machines are at work for us, and their speed.
+    fn count_at_work(&self) -> (u32, u64) {
+        let at_work = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
+        at_work.fold((0, 0), |(count, sum), (ix, _)| {
+            (count + 1, sum.saturating_add(self.market.get(ix).map_or(0, |machine| machine.mfuel_per_s())))
+        })
     }
 
     fn ask_offers(&mut self, step: &mut Step) {
@@ -147,7 +183,7 @@ impl Requester {
     /// under way may still spend; but by `least` in any case, for the last money must not lie about in pieces
     /// of which none pays for a task.
     fn fund(&mut self, step: &mut Step, ix: Ix, engaged: usize, least: Amount) {
-        if step.now_ms < self.no_funds_until_ms {
+        if step.now_ms < self.no_funds_until_ms || self.rels[ix.0 as usize].funding.is_some() {
             return;
         }
         let budget: Amount = self.active().map(|slot| self.jobs[slot].purse.free()).sum();
@@ -171,7 +207,7 @@ impl Requester {
         // One that may be on the ledger already is opened as it was begun.
         let begun = rel.opening.filter(|_| is_new);
         add = begun.map_or(add, |(_, deposit)| deposit);
-        if add == Amount::ZERO || rel.funding.is_some() {
+        if add == Amount::ZERO {
             return;
         }
         let (channel, deposit) = match rel.channel.as_mut().filter(|channel| !channel.dead) {
@@ -216,10 +252,7 @@ impl Requester {
         let machine = self.market.get(ix)?;
         let rel = &self.rels[ix.0 as usize];
         let channel = rel.channel.as_ref()?;
-        let at_work = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
-        let (machines, speed) = at_work.fold((0u32, 0u64), |(count, sum), (ix, _)| {
-            (count + 1, sum.saturating_add(self.market.get(ix).map_or(0, |machine| machine.mfuel_per_s())))
-        });
+        let (machines, speed) = self.at_work.unwrap_or_else(|| self.count_at_work());
         Some(Size {
             machine: ix,
             price: channel.price(),
@@ -243,8 +276,7 @@ impl Requester {
     fn give(&mut self, step: &mut Step, ix: Ix) -> bool {
         for slot in self.active().collect::<Vec<_>>() {
             let job = &self.jobs[slot];
-            // Checks alone are given out when our own worker would not come to them for long.
-            let has_checks = !job.unplaced.is_empty() && !self.has_own_room(slot);
+            let has_checks = !job.unplaced.is_empty() && self.gives_checks(slot);
             if !(job.has_work() || has_checks) || self.market.obstacle(ix, &job.paper, step.now_ms).is_some() {
                 continue;
             }
@@ -533,37 +565,47 @@ impl Requester {
         if self.active().any(|slot| self.jobs[slot].has_work()) {
             return;
         }
-        let mut out = self.last_to_come(step);
+        let (mut late, mut going): (Vec<Last>, Vec<Last>) =
+            self.last_to_come(step).into_iter().partition(|last| last.is_late);
+        late.reverse();
+        // By slots: the fastest machine that is not fast enough for anything. None that is slower needs to look.
+        let mut too_slow: BTreeMap<u32, u64> = BTreeMap::new();
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
-            if out.is_empty() {
+            if late.is_empty() && going.is_empty() {
                 return;
             }
             if !self.may_take(step, ix, 0) {
                 continue;
             }
-            let is_worth_it = |(seq, left_ms, _): &(u64, u64, Vec<u32>)| {
-                self.slices.get(seq).is_some_and(|slice| {
-                    let here_ms = self.lease(step, slice.job, ix, slice.items.len()).0;
-                    let is_faster = *left_ms >= here_ms.saturating_mul(2).saturating_add(LATE_MS);
-                    slice.machine != ix && (is_faster || self.is_late(step, slice))
-                })
-            };
-            if let Some(at) = out.iter().position(is_worth_it) {
-                let (seq, _, tasks) = &out[at];
-                if self.copy_tasks(step, *seq, tasks, ix) {
-                    out.remove(at);
+            let (speed, slots) = self.market.get(ix).map_or((0, 1), |machine| (machine.mfuel_per_s(), machine.slots()));
+            let is_slow = too_slow.get(&slots).is_some_and(|too_slow| speed <= *too_slow);
+            let faster = || going.iter().position(|last| self.is_faster(step, ix, last));
+            if let Some(at) = if is_slow { None } else { faster() } {
+                if self.copy_tasks(step, going[at].seq, &going[at].tasks, ix) {
+                    going.remove(at);
                 }
+                continue;
+            }
+            too_slow.entry(slots).and_modify(|known| *known = speed.max(*known)).or_insert(speed);
+            if late.last().is_some_and(|last| self.copy_tasks(step, last.seq, &last.tasks, ix)) {
+                late.pop();
             }
         }
     }
 
-    /// Slices under way whose tasks hardly anybody else has: those that are expected last first, with the time that is left
-    /// and these tasks.
-    fn last_to_come(&self, step: &Step) -> Vec<(u64, u64, Vec<u32>)> {
+    /// Whether an idle machine would have the answers to a slice well before they are expected.
+    fn is_faster(&self, step: &Step, ix: Ix, last: &Last) -> bool {
+        let here_ms = self.lease(step, last.job, ix, last.items).0;
+        last.left_ms >= here_ms.saturating_mul(2).saturating_add(LATE_MS)
+    }
+
+    /// Slices under way whose tasks hardly anybody else has, those that are expected last first.
+    fn last_to_come(&self, step: &Step) -> Vec<Last> {
         let mut out = Vec::new();
         for (seq, slice) in self.slices.iter().filter(|(_, slice)| slice.is_out() && !self.jobs[slice.job].ended) {
-            let live_max = match self.is_late(step, slice) {
+            let is_late = self.is_late(step, slice);
+            let live_max = match is_late {
                 true => LIVE_MAX_LATE,
                 false if slice.is_in_work() => LIVE_MAX,
                 false => continue,
@@ -576,10 +618,11 @@ impl Requester {
             let lone: Vec<u32> = slice.items.iter().filter(is_lone).map(|item| item.index).collect();
             let left_ms = slice.clock_ms.saturating_add(self.expected_now(step, slice)).saturating_sub(step.now_ms);
             if !lone.is_empty() {
-                out.push((*seq, left_ms, lone));
+                let (job, items) = (slice.job, slice.items.len());
+                out.push(Last { seq: *seq, job, items, tasks: lone, left_ms, is_late });
             }
         }
-        out.sort_by_key(|(seq, left_ms, _)| (std::cmp::Reverse(*left_ms), *seq));
+        out.sort_by_key(|last| (std::cmp::Reverse(last.left_ms), last.seq));
         out
     }
 
@@ -663,10 +706,24 @@ impl Requester {
     }
 }
 
-/// Whether a machine may answer a check: another owner's only.
+/// A slice that a job may have to wait for.
+struct Last {
+    seq: u64,
+    job: usize,
+    /// How many tasks it has, and those of them that few others have.
+    items: usize,
+    tasks: Vec<u32>,
+    /// Until its answer is expected.
+    left_ms: u64,
+    is_late: bool,
+}
+
+/// Whether a machine may answer a check: another owner's only, and one that has not come back without an answer.
 pub(super) fn may_check(step: &Step, market: &crate::market::Market, check: &Check, ix: Ix) -> bool {
     let owner = |ix| market.get(ix).map(|machine| machine.provider);
-    ix != check.machine && (owner(ix) != owner(check.machine) || !step.has(Defence::OtherOwner))
+    ix != check.machine
+        && !check.gave_up.contains(&ix)
+        && (owner(ix) != owner(check.machine) || !step.has(Defence::OtherOwner))
 }
 
 /// Names the opening of a channel: nobody else's and no other of ours.

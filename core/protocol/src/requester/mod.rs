@@ -99,6 +99,11 @@ pub(crate) struct Requester {
     own_runs: BTreeMap<RunId, (usize, Vec<u32>)>,
     /// Machines best first, as of the last offers or tick.
     ranked: Vec<Ix>,
+    /// When all machines were looked at last, and which may have become free since.
+    swept_ms: Option<u64>,
+    touched: BTreeSet<Ix>,
+    /// How many machines are at work and how fast, 10^6 fuel per second; none when one has come or gone since.
+    at_work: Option<(u32, u64)>,
     asked_ms: Option<u64>,
     /// The last answer of the index nodes named machines that we did not know.
     found_new: bool,
@@ -153,6 +158,7 @@ impl Requester {
         if let Some(ix) = self.market.find(node) {
             let rel = self.rel(ix);
             (rel.up, rel.engaged, rel.down_since_ms) = (false, false, None);
+            self.at_work = None;
         }
     }
 
@@ -218,10 +224,10 @@ impl Requester {
     /// Ends jobs that have nothing left to do, or nothing left to pay with.
     fn end_jobs(&mut self, step: &mut Step) {
         for slot in self.active().collect::<Vec<_>>() {
-            let answered = self.slices.values().any(|slice| slice.job == slot && slice.is_answered());
             let job = &self.jobs[slot];
             let too_many = job.max_fails.is_some_and(|max| job.count(TaskState::Failed) > max);
-            if (job.is_complete() && !self.awaits_own(slot) || too_many) && !answered {
+            let is_over = job.is_complete() && !self.awaits_own(slot) || too_many;
+            if is_over && !self.slices.values().any(|slice| slice.job == slot && slice.is_answered()) {
                 self.end_job(step, slot, false);
             }
         }
@@ -272,6 +278,7 @@ impl Requester {
     pub fn on_connected(&mut self, step: &mut Step, node: NodeId) {
         let Some(ix) = self.market.find(&node) else { return };
         let now_ms = step.now_ms;
+        self.at_work = None;
         let rel = self.rel(ix);
         rel.up = true;
         rel.dialled_ms = None;
@@ -294,6 +301,7 @@ impl Requester {
         if let Some(channel) = &mut rel.channel {
             channel.agreed = false;
         }
+        self.at_work = None;
         self.plan(step);
     }
 
@@ -393,7 +401,7 @@ impl Requester {
         }
         self.resend(step, ix);
         self.drop_lost(step, ix);
-        self.plan(step);
+        self.plan_for(step, Some(ix));
     }
 
     /// What was given up is not waited for: a provider that holds it, or was restarted while it was owed for it, goes on.
@@ -420,7 +428,7 @@ impl Requester {
         }
         step.record(Record::Funded { provider, channel: id, deposit });
         self.open_channel(step, ix);
-        self.plan(step);
+        self.plan_for(step, Some(ix));
     }
 
     pub fn on_channel_failed(&mut self, step: &mut Step, provider: NodeId, why: String, no_funds: bool) {
@@ -496,6 +504,7 @@ impl Requester {
         self.rel(ix).broken = Some(why);
         self.give_up(step, ix, why, false);
         self.close_channel(step, ix);
+        self.at_work = None;
         let rel = self.rel(ix);
         rel.engaged = false;
         rel.up = false;
