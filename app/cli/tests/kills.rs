@@ -5,7 +5,7 @@
 //! started again the way its owner would. `GLEAN_KILLS` and `GLEAN_SEED` choose size and replay. What a power cut does, and
 //! an end at each single write, is in `power.rs`.
 //!
-//! Control: the same audit is held against books that were tampered with.
+//! Control: the same audit is held against books that were tampered with; and, in `planted.rs`, against programs with a fault.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
@@ -58,13 +58,14 @@ fn nothing_acknowledged_is_lost_when_processes_are_killed() {
         books.spent.len(),
     );
     println!(
-        r#"BAR {{"bar":"kills","what":"kill -9 of ledger, lender, buyer or worker under load: acknowledged work lost, jobs stuck, money amiss","runs":{kills},"control":"the audit finds a lost voucher, a job paid twice and a deposit out of sight","note":"all work done again: p50 {} ms, p99 {} ms"}}"#,
+        r#"BAR {{"bar":"kills","what":"kill -9 of ledger, lender, buyer or worker under load: acknowledged work lost, jobs stuck, money amiss","runs":{kills},"control":"the audit finds a lost voucher, a job paid twice, a deposit out of sight and a claim that paid nothing, and catches the faults planted in the program","note":"all work done again: p50 {} ms, p99 {} ms"}}"#,
         p(50),
         p(99)
     );
-    // Control: the audit sees a voucher lost, a job paid twice, and a deposit out of sight.
+    // Control: the audit sees a voucher lost, a job paid twice, a deposit out of sight, and a claim that paid nothing.
     let tampered = [
-        Books { earned: books.earned - books.spent[0], ..books.clone() },
+        Books { cashed: books.cashed - books.spent[0], ..books.clone() },
+        Books { paid_out: books.paid_out - books.spent[0], ..books.clone() },
         Books { spent: [&books.spent[..], &books.spent[..1]].concat(), ..books.clone() },
         Books { in_channels: books.in_channels - 0.2, ..books.clone() },
     ];

@@ -92,8 +92,9 @@ struct Channel {
     money: Earnings,
     /// The job of the last slice, whose signature need not be checked again.
     last_job: Option<(Signed<Job>, JobId, Arc<Job>)>,
-    /// A voucher above the deposit we know of: kept until the ledger shows the top-up.
-    early_voucher: Option<Signed<Voucher>>,
+    /// A voucher above the deposit we know of, and whether the ledger was asked about it since: kept until it shows the top-up
+    /// or none.
+    early_voucher: Option<(Signed<Voucher>, bool)>,
     /// Slices above the deposit we know of, for the same reason.
     early_slices: Vec<SliceMsg>,
     capped: u32,
@@ -247,7 +248,9 @@ impl Provider {
         }
         match self.channels.get_mut(&id) {
             // Known terms, but the requester may have asked for its deposit since: at most the next slice is at risk.
-            Some(channel) if channel.theirs.paper == agreement.paper => look_up(step, id, channel),
+            Some(channel) if channel.theirs.paper == agreement.paper => {
+                look_up(step, id, channel);
+            }
             Some(channel) => {
                 // New terms for a known channel: nothing is under way in it, see `judge_open`.
                 channel.ours = agreement.paper.clone().sign(&step.me.key, &step.me.domain);
@@ -362,9 +365,9 @@ impl Provider {
         if closing {
             claim(step, channel);
         }
-        if let Some(voucher) = channel.early_voucher.take() {
+        if let Some((voucher, was_asked)) = channel.early_voucher.take() {
             let from = channel.requester;
-            self.on_pay(step, from, voucher);
+            self.take_voucher(step, from, voucher, was_asked);
         }
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let requester = channel.requester;
@@ -527,6 +530,12 @@ impl Provider {
     // ---- money ----
 
     pub fn on_pay(&mut self, step: &mut Step, from: NodeId, voucher: Signed<Voucher>) {
+        self.take_voucher(step, from, voucher, false);
+    }
+
+    /// Takes a voucher, or not. Unless this `is_last_word`, a deposit is looked up before it is called too small: the answer to
+    /// a question of before the voucher came may not know of the top-up yet.
+    fn take_voucher(&mut self, step: &mut Step, from: NodeId, voucher: Signed<Voucher>, is_last_word: bool) {
         let id = voucher.paper.channel;
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.requester == from) else { return };
         let Some(view) = &channel.view else { return };
@@ -547,11 +556,11 @@ impl Provider {
                 deliver(step, channel);
                 self.start_runs(step);
             }
-            Err(BadVoucher::OverDeposit) => {
-                channel.early_voucher = Some(voucher);
-                look_up(step, id, channel);
+            Err(BadVoucher::OverDeposit) if !is_last_word => {
+                let is_asked = look_up(step, id, channel);
+                channel.early_voucher = Some((voucher, is_asked));
             }
-            Err(BadVoucher::Signature | BadVoucher::NotMore) => {}
+            Err(BadVoucher::OverDeposit | BadVoucher::Signature | BadVoucher::NotMore) => {}
         }
     }
 
@@ -735,11 +744,14 @@ fn refused(channel: ChannelId, slice: Option<u64>, refusal: Refusal) -> WorkMsg 
     WorkMsg::Refused { channel, slice, refusal }
 }
 
-fn look_up(step: &mut Step, id: ChannelId, channel: &mut Channel) {
-    if channel.looked_up_ms.is_none_or(|at| step.now_ms >= at.saturating_add(RETRY_MS)) {
+/// Asks the ledger for a channel, unless it is being asked; says whether it was asked now.
+fn look_up(step: &mut Step, id: ChannelId, channel: &mut Channel) -> bool {
+    let is_due = channel.looked_up_ms.is_none_or(|at| step.now_ms >= at.saturating_add(RETRY_MS));
+    if is_due {
         channel.looked_up_ms = Some(step.now_ms);
         step.put(Output::LookUpChannel(id));
     }
+    is_due
 }
 
 fn claim(step: &mut Step, channel: &mut Channel) {

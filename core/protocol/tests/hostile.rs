@@ -484,6 +484,52 @@ fn who_has_lost_its_books_is_worked_for_again_after_one_slice() {
     assert!(agreed.iter().any(|output| matches!(output, Output::Send { message: WorkMsg::Agreed(_), .. })));
 }
 
+/// A promise above the deposit is looked up once after it came, and then dropped: whoever bluffs must not keep us asking the ledger. One
+/// that was topped up in the meantime is taken, also when the ledger was being asked already.
+#[test]
+fn a_bluff_is_looked_up_once() {
+    let mut node = Node::new(identity(1), Settings::default());
+    let them = identity(2);
+    let from = them.node;
+    let mut tell = |input: Input| node.step(NOW_MS, input);
+    let channel = ChannelId([7; 32]);
+    let agreement = Agreement {
+        channel,
+        requester: them.key.address(),
+        requester_node: from,
+        provider: identity(1).key.address(),
+        provider_node: NodeId([1; 32]),
+        price_per_gfuel: units(1_000_000),
+        created_ms: NOW_MS,
+    };
+    let open = || Input::Message { from, message: WorkMsg::Open(agreement.clone().sign(&them.key, &them.domain)) };
+    let pay = |n: u64| {
+        let voucher = Voucher { channel, cumulative: units(n) }.sign(&them.key, &them.domain);
+        Input::Message { from, message: WorkMsg::Pay(voucher) }
+    };
+    let seen = |deposit: u64| {
+        let (payer, payee, signer) = (them.key.address(), identity(1).key.address(), them.key.address());
+        let (deposit, settled) = (units(deposit), Amount::ZERO);
+        Input::ChannelSeen {
+            channel,
+            view: Some(ChannelView { payer, payee, signer, deposit, settled, closing: false }),
+        }
+    };
+    let asks = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::LookUpChannel(_)));
+    let earns = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Record(Record::Earned(_))));
+    tell(Input::Share(Some(terms())));
+    tell(Input::Connected(from));
+    tell(open());
+    tell(seen(100));
+    assert!(asks(&tell(pay(1_000))), "perhaps it was topped up");
+    let answered = tell(seen(100));
+    assert!(!asks(&answered) && !earns(&answered), "a bluff: {answered:?}");
+    assert!(asks(&tell(open())), "a question of before the voucher");
+    assert!(!asks(&tell(pay(200))));
+    assert!(asks(&tell(seen(100))), "the answer may be older than the top-up");
+    assert!(earns(&tell(seen(300))));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 

@@ -28,6 +28,8 @@ mod ledger;
 mod network;
 mod offers;
 mod past;
+#[cfg(feature = "planted")]
+mod plant;
 mod reach;
 mod run;
 mod runner;

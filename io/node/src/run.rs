@@ -25,6 +25,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::network::{JoinError, JoinLine, Network, network_of, private_genesis};
 use crate::offers::{Offers, keep_shelf, save_shelf};
 use crate::past;
+#[cfg(feature = "planted")]
+use crate::plant;
 use crate::reach;
 use crate::runner::Runner;
 use crate::sessions::Sessions;
@@ -255,9 +257,13 @@ async fn run(home: Home, network: Network, exe: PathBuf) -> Result<(), SetupErro
     let identity =
         Identity { node: net.id(), key, domain: network.domain, class: glean_vm::CLASS, secret: check_secret(&home)? };
     let choices = glean_protocol::Settings { claim_idle_ms: CLAIM_IDLE_MS, ..glean_protocol::Settings::default() };
+    #[cfg(feature = "planted")]
+    let (choices, villain) = (plant::settings(choices), identity.clone());
     let node = Node::restore(identity, choices, records);
     let world =
         NodeWorld { inbox: inbox.clone(), sessions: sessions.clone(), offers, ledger: ledger.clone(), runner, events };
+    #[cfg(feature = "planted")]
+    let world = plant::Villain::new(world, villain);
     let brain = tokio::spawn(brain::run(node, journal, asks, world));
     tokio::spawn(accept(net.clone(), sessions, chain.as_ref().map(Chain::rpc), index.clone()));
     let port = settings.api_port;

@@ -1,5 +1,6 @@
 //! What the stories of sudden ends share: work to interrupt, a victim, and an audit of what was promised.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -8,6 +9,8 @@ use super::{LEDGER, Network, PROVIDER, REQUESTER, code, guest};
 
 /// What a private network gives a newcomer.
 const GRANT: f64 = 100.0;
+/// What it keeps of every payment.
+const FEE: f64 = 0.05;
 /// Beyond this a job hangs: twice what it takes until a connection into nowhere is missed.
 pub const JOB_PATIENCE: Duration = Duration::from_secs(150);
 /// Tasks of a job.
@@ -130,8 +133,12 @@ pub struct Books {
     pub balance: f64,
     pub in_channels: f64,
     pub coming_home: f64,
-    /// What the lender holds in vouchers or has cashed.
-    pub earned: f64,
+    /// What the lender holds in vouchers,
+    pub held: f64,
+    /// what it has cashed,
+    pub cashed: f64,
+    /// and what the ledger has given it for that.
+    pub paid_out: f64,
 }
 
 impl Books {
@@ -143,18 +150,18 @@ impl Books {
             balance: known(&buyer["balance"]),
             in_channels: known(&buyer["in_channels"]),
             coming_home: known(&buyer["coming_home"]),
-            earned: known(&lender["share"]["held"]) + known(&lender["share"]["settled"]),
+            held: known(&lender["share"]["held"]),
+            cashed: known(&lender["share"]["settled"]),
+            paid_out: known(&lender["balance"]) - GRANT,
         }
     }
 
     /// What does not add up, or is not known.
     pub fn faults(&self) -> Vec<String> {
-        let spent: f64 = self.spent.iter().sum();
-        let mut faults = Vec::new();
-        // What is not known, NaN, is a fault.
-        let differ = |a: f64, b: f64, most: f64| (a - b).is_nan() || (a - b).abs() > most;
-        if differ(self.earned, spent, 1e-12) {
-            faults.push(format!("the lender has {} of the {spent} that was paid", self.earned));
+        let (spent, earned): (f64, f64) = (self.spent.iter().sum(), self.held + self.cashed);
+        let mut faults = self.faults_of_lender();
+        if differ(earned, spent, 1e-12) {
+            faults.push(format!("the lender has {earned} of the {spent} that was paid"));
         }
         let sum = self.balance + self.in_channels + self.coming_home + spent;
         if differ(sum, GRANT, 1e-9) {
@@ -162,6 +169,26 @@ impl Books {
         }
         faults
     }
+
+    /// Those that show even where the buyer is not to be believed.
+    fn faults_of_lender(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if differ(self.held, 0.0, 0.0) {
+            faults.push(format!("the lender holds {} that the ledger does not pay", self.held));
+        }
+        if differ(self.paid_out, self.cashed * (1.0 - FEE), 1e-9) {
+            faults.push(format!(
+                "the ledger has paid {} for the {} that the lender has cashed",
+                self.paid_out, self.cashed
+            ));
+        }
+        faults
+    }
+}
+
+/// What is not known, NaN, differs from everything.
+fn differ(a: f64, b: f64, most: f64) -> bool {
+    (a - b).is_nan() || (a - b).abs() > most
 }
 
 /// Whether what was acknowledged is there, was done once, and the money adds up, once all that is on its way has arrived.
@@ -181,14 +208,81 @@ pub fn audit(network: &Network, acknowledged: u64, patience: Duration) -> Result
             return Err("no job is taken on any more".into());
         }
     }
-    let start = Instant::now();
-    let mut books = Books::read(network);
-    while !books.faults().is_empty() {
-        if start.elapsed() > patience {
-            return Err(format!("{:?}: {books:?}", books.faults()));
-        }
-        books = Books::read(network);
-    }
+    let books = settled(network, Books::faults, patience)?;
+    requests_were_done_once(network)?;
+    slices_were_billed_once(network)?;
     network.ok(REQUESTER, &["receipt", "last", "--verify"]);
     Ok(books)
+}
+
+/// As much of the audit as can be asked of a lender whose buyer is not to be believed.
+pub fn audit_of_lender(network: &Network, patience: Duration) -> Result<Books, String> {
+    slices_were_billed_once(network)?;
+    settled(network, Books::faults_of_lender, patience)
+}
+
+/// The books once nothing in them is amiss any more.
+fn settled(network: &Network, faults: impl Fn(&Books) -> Vec<String>, patience: Duration) -> Result<Books, String> {
+    let start = Instant::now();
+    loop {
+        let books = Books::read(network);
+        let faults = faults(&books);
+        if faults.is_empty() {
+            return Ok(books);
+        }
+        if start.elapsed() > patience {
+            return Err(format!("{}: {books:?}", faults.join("; ")));
+        }
+    }
+}
+
+/// No request, by its client's id, became two jobs.
+fn requests_were_done_once(network: &Network) -> Result<(), String> {
+    let mut known = BTreeSet::new();
+    for record in records(network, REQUESTER, "Submitted") {
+        let request = field(&record, "seed");
+        if !known.insert(request.to_owned()) {
+            return Err(format!("request {request} became two jobs"));
+        }
+    }
+    match known.is_empty() {
+        true => Err("the buyer's records name no job".into()),
+        false => Ok(()),
+    }
+}
+
+/// No slice was billed again once it was paid.
+fn slices_were_billed_once(network: &Network) -> Result<(), String> {
+    // By channel: what was billed since the last payment, and what before.
+    let mut slices: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+    for record in records(network, PROVIDER, "") {
+        let (open, paid) = slices.entry(field(&record, "channel").to_owned()).or_default();
+        if record.starts_with("Earned(") {
+            paid.append(open);
+        } else if record.starts_with("Delivered(") {
+            let slice = field(&record, "slice");
+            if paid.contains(slice) {
+                return Err(format!("slice {slice} was paid, and billed again"));
+            }
+            open.insert(slice.to_owned());
+        }
+    }
+    match slices.values().all(|(open, paid)| open.is_empty() && paid.is_empty()) {
+        true => Err("the lender's records name no slice".into()),
+        false => Ok(()),
+    }
+}
+
+/// The records of a kind that a node has on its disk, oldest first.
+fn records(network: &Network, node: &str, kind: &str) -> Vec<String> {
+    let shown = network.ok(node, &["debug", "journal", "--json"]);
+    let of_frame = |line: &str| serde_json::from_str::<Value>(line).unwrap()["records"].as_array().unwrap().clone();
+    let records = shown.lines().flat_map(of_frame).map(|record| record.as_str().unwrap().to_owned());
+    records.filter(|record| record.starts_with(kind)).collect()
+}
+
+/// What a record says under a name, for the first time.
+fn field<'a>(record: &'a str, name: &str) -> &'a str {
+    let after = record.split_once(&format!(" {name}: ")).map_or("", |(_, after)| after);
+    after.split([',', ' ']).next().unwrap_or_default()
 }

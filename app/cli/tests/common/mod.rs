@@ -14,12 +14,15 @@ use serde_json::Value;
 #[cfg(target_os = "linux")]
 pub mod disk;
 pub mod load;
+pub mod planted;
 
 /// Three nodes that have joined one network; stopped when dropped.
 pub struct Network {
     pub folder: tempfile::TempDir,
     /// What else a node's processes find in their environment: node, name, value.
     pub env: Vec<(&'static str, &'static str, String)>,
+    /// Nodes that run another program than the one that is shipped.
+    pub programs: Vec<(&'static str, PathBuf)>,
 }
 
 pub const LEDGER: &str = "ledger";
@@ -35,7 +38,7 @@ impl Network {
 
     /// A folder for three homes.
     pub fn nobody() -> Network {
-        Network { folder: tempfile::tempdir().unwrap(), env: Vec::new() }
+        Network { folder: tempfile::tempdir().unwrap(), env: Vec::new(), programs: Vec::new() }
     }
 
     /// The ledger begins, the others join, one lends.
@@ -53,7 +56,9 @@ impl Network {
     }
 
     pub fn command(&self, node: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_glean"));
+        let other = self.programs.iter().find(|(of, _)| *of == node);
+        let program = other.map_or(Path::new(env!("CARGO_BIN_EXE_glean")), |(_, program)| program);
+        let mut command = Command::new(program);
         command.args(args).env("GLEAN_HOME", self.home(node)).env("GLEAN_LANG", "en").stdin(Stdio::null());
         command.current_dir(self.folder.path());
         command.envs(self.env.iter().filter(|(of, ..)| *of == node).map(|(_, name, value)| (name, value)));
