@@ -1,7 +1,8 @@
 //! Who is let in, and how many of them at once.
 //!
-//! A slot is held by what it pays for (a handshake, a connection, a session, bytes of a message) and given back when that
-//! is dropped, so the counts cannot drift. Keys are free and addresses are not, so most of it is counted by address.
+//! A slot is held by what it pays for (a handshake, a connection, a session, bytes of a message) and given back when
+//! that is dropped, so the counts cannot drift. Keys are free and addresses are not, so most of it is counted by
+//! address.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -86,8 +87,9 @@ impl Gate {
         Arc::new(Self { limits: limits.clone(), counters, held: Mutex::default() })
     }
 
-    /// Room for a handshake, and whether so many are in progress that a newcomer should prove its address first: a forged
-    /// sender never sees the token that it would have to send back, and so never has more than half of anybody's room.
+    /// Room for a handshake, and whether so many are in progress that a newcomer should prove its address first: a
+    /// forged sender never sees the token that it would have to send back, and so never has more than half of anybody's
+    /// room.
     pub(crate) fn handshake(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<(Slot, bool), Refusal> {
         let place = ip.map(neighbourhood);
         let mut held = self.held.lock().expect("no panic while counting");

@@ -17,8 +17,8 @@ pub struct NetLimits {
     pub connections_per_ip_max: usize,
     /// Handshakes in progress. Half of them makes us ask newcomers to prove their address first.
     pub handshakes_max: usize,
-    /// Handshakes in progress from one IP address, with the same half: whoever proves an address and then stalls holds up only
-    /// its neighbours. Those through relays have half of all.
+    /// Handshakes in progress from one IP address, with the same half: whoever proves an address and then stalls holds
+    /// up only its neighbours. Those through relays have half of all.
     pub handshakes_per_ip_max: usize,
     /// Open streams on one connection: questions in flight, sessions, blob requests.
     pub streams_per_connection_max: u32,
@@ -32,8 +32,8 @@ pub struct NetLimits {
     pub unread_bytes_max: u32,
     /// The same for one that a peer opened: messages and requests come on it, content does not.
     pub unread_bytes_incoming_max: u32,
-    /// Bytes of messages and requests that are not complete, or not yet answered: all peers together. Those through relays
-    /// have half of them.
+    /// Bytes of messages and requests that are not complete, or not yet answered: all peers together. Those through
+    /// relays have half of them.
     pub unfinished_bytes_max: usize,
     /// The same from one IP address.
     pub unfinished_bytes_per_ip_max: usize,
@@ -91,12 +91,5 @@ impl Default for NetLimits {
             blob_bytes_per_second: 0,
             blob_requests_max: 256,
         }
-    }
-}
-
-impl NetLimits {
-    /// What all connections from one address can make us keep at the same time: unread, and in messages that have begun.
-    pub fn bytes_per_ip_max(&self) -> usize {
-        self.connections_per_ip_max * self.unread_bytes_incoming_max as usize + self.unfinished_bytes_per_ip_max
     }
 }

@@ -373,7 +373,8 @@ impl Arrival {
         let _ = arrivals.send(incoming).await;
     }
 
-    /// A request for content. The engine would set aside a mebibyte for each that has begun, for as long as the peer likes.
+    /// A request for content. The engine would set aside a mebibyte for each that has begun, for as long as the peer
+    /// likes.
     async fn into_fetch(mut self, limits: NetLimits, counters: Arc<Counters>, blobs: Blobs) {
         let Some(request) = self.request(&limits, &counters).await else { return };
         blobs.answer(&self.connection, request, self.send).await;

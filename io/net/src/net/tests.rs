@@ -294,8 +294,8 @@ async fn one_peer_gets_only_its_share_and_is_told_so() {
     close([a, b, c, d]).await;
 }
 
-/// A stranger begins messages and requests on every protocol, and ends none. Method: the same with room for all of it, and
-/// with room for a third.
+/// A stranger begins messages and requests on every protocol, and ends none. Method: the same with room for all of it,
+/// and with room for a third.
 #[tokio::test]
 async fn what_is_half_sent_takes_only_so_much_room() {
     const PIECE: usize = 256 << 10;
