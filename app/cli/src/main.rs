@@ -39,6 +39,8 @@ fn main() -> ExitCode {
     if args.get(1).map(String::as_str) == Some("worker") {
         glean_node::worker::child_main(args.get(2).map(String::as_str));
     }
+    // Commands hold keys and passwords, too. Where this cannot be done a node says so in its log.
+    let _ = glean_node::no_core_files();
     let env = |name: &str| std::env::var(name).ok();
     let lang = Lang::choose(args::lang_flag(&args).as_deref(), env);
     let cli = match Cli::read(&Messages::new(lang), args.into_iter()) {

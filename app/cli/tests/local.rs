@@ -1,10 +1,20 @@
-//! What a web page gets from the node's local address, and what anybody who reads logs and process tables gets: nothing.
+//! What a web page gets from the node's local address, and what anybody who reads logs and process tables gets:
+//! nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::hosts::eventually;
+use common::load::{JOB_PATIENCE, all_done, job, jobs, pid_of};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use common::{LEDGER, Network, PROVIDER, REQUESTER, api, files, guest, page};
 
@@ -42,8 +52,8 @@ fn ask(host: &str, method: &str, path: &str, headers: &[String]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Every way for a page to ask that we know of: simple requests across sites, rebound names, upgrades; with whatever a page
-/// can put beside them. What it cannot is to set `Authorization` on somebody else's address.
+/// Every way for a page to ask that we know of: simple requests across sites, rebound names, upgrades; with whatever a
+/// page can put beside them. What it cannot is to set `Authorization` on somebody else's address.
 #[test]
 fn a_web_page_reads_nothing_and_changes_nothing() {
     let network = Network::start();
@@ -139,10 +149,7 @@ fn holds(hay: &[u8], needle: &[u8]) -> bool {
 
 #[test]
 fn no_key_password_or_token_is_anywhere_but_in_its_file() {
-    // As on a machine whose owner collects core files.
-    let most = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
-    let all = rustix::process::Rlimit { current: most, maximum: most };
-    rustix::process::setrlimit(rustix::process::Resource::Core, all).unwrap();
+    allow_core_files();
     let network = Network::start();
     let mut seen: Vec<(String, Vec<u8>)> = Vec::new();
     for args in [
@@ -194,7 +201,143 @@ fn no_key_password_or_token_is_anywhere_but_in_its_file() {
     // Control: the same look finds each of them where it belongs.
     assert!(in_own >= secrets.len() / 3, "the look is blind: {in_own} of {}", secrets.len());
     println!(
-        r#"BAR {{"bar":"secrets","what":"files, outputs, metrics, command lines and environments of a network at work, searched for every key, password and token: places with one","runs":{places},"control":"the same search finds them in their own files","note":"{} forms of them; core files are off"}}"#,
+        r#"BAR {{"bar":"secrets","what":"files, outputs, metrics, command lines and environments of a network at work, searched for every key, password and token: places with one","runs":{places},"control":"the same search finds them in their own files","note":"{} forms of them; core files have a line of their own"}}"#,
         secrets.len()
     );
+}
+
+/// As on a machine whose owner collects core files. Whether that is possible here.
+fn allow_core_files() -> bool {
+    let most = rustix::process::getrlimit(Resource::Core).maximum;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).unwrap();
+    most != Some(0)
+}
+
+/// Where the kernel puts core files, if not into the folder that a process works in, or the program that gets them.
+fn core_pattern() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default().trim().to_owned()
+}
+
+/// All core files in and below a folder, and where the kernel's pattern points.
+fn core_files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found: Vec<PathBuf> = files(folder).into_iter().map(|name| folder.join(name)).collect();
+    if let Some(there) = Path::new(&core_pattern()).parent().filter(|path| path.is_absolute()) {
+        found.extend(std::fs::read_dir(there).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+    found.retain(|path| is_core(path));
+    found.into_iter().collect()
+}
+
+/// ELF, and of the type of core files.
+fn is_core(path: &Path) -> bool {
+    let mut head = [0; 18];
+    let read = path.is_file() && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok();
+    read && head.starts_with(b"\x7fELF") && head[16] == 4
+}
+
+/// Ends a process with a signal that makes core files. The first one may be taken for a fault of its own by a handler
+/// that then lets the next one through.
+fn crash(pid: u32, signal: Signal) {
+    let process = Pid::from_raw(pid.cast_signed()).unwrap();
+    let is_there = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    };
+    while is_there() {
+        // One that has just ended is as good.
+        let _ = rustix::process::kill_process(process, signal);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Control: what a process that is not ours leaves in that folder.
+fn core_of_another(folder: &Path, signal: Signal, is_possible: bool) -> String {
+    if !is_possible || core_pattern().starts_with('|') {
+        return format!("SKIPPED: no core files in plain places here: {}", core_pattern());
+    }
+    let before = core_files(folder);
+    let mut other = Command::new("sleep").arg("1000").current_dir(folder).spawn().unwrap();
+    crash(other.id(), signal);
+    assert!(other.wait().unwrap().core_dumped());
+    let left: Vec<_> = core_files(folder).difference(&before).cloned().collect();
+    assert!(!left.is_empty(), "a core file of another process is not seen: the look is blind");
+    left.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    "another process that ends the same way in the same folder leaves one".to_owned()
+}
+
+/// Nodes, a worker and a command at work, ended by the signals that leave core files.
+#[test]
+fn a_crash_leaves_no_memory_in_a_file() {
+    let is_possible = allow_core_files();
+    let network = Network::start();
+    let folder = network.folder.path();
+    let before = core_files(folder);
+    let closed = memory_is_closed(&network);
+    let (mut crashes, mut control) = (0, String::new());
+    for signal in [Signal::SEGV, Signal::ABORT] {
+        control = core_of_another(folder, signal, is_possible);
+        for victim in [LEDGER, PROVIDER, REQUESTER, "worker"] {
+            all_done(&network, JOB_PATIENCE).unwrap();
+            crash(at_work(&network, victim), signal);
+            assert_eq!(core_files(folder), before, "{victim} ended by {signal:?}");
+            crashes += 1;
+        }
+        crash_a_command(&network, signal);
+        assert_eq!(core_files(folder), before, "a command ended by {signal:?}");
+        crashes += 1;
+    }
+    all_done(&network, JOB_PATIENCE).unwrap();
+    println!(
+        r#"BAR {{"bar":"crashes","what":"ledger, lender, buyer, worker and command at work on a machine that collects core files, ended by SIGSEGV and SIGABRT: core files left","runs":{crashes},"control":"{control}","note":"the kernel holds the memory of {closed} kinds of process to be nobody's, so that programs which collect core files get none either"}}"#
+    );
+}
+
+/// The process of a victim that has just got work.
+fn at_work(network: &Network, victim: &str) -> u32 {
+    let job = job();
+    network.ok(REQUESTER, &job.iter().map(String::as_str).collect::<Vec<_>>());
+    let found = std::iter::repeat_with(|| pid_of(network, victim)).take(100_000).flatten().next();
+    found.expect("it is at work")
+}
+
+/// Not every machine writes core files to plain places; but everywhere the files in `/proc` of what is not dumpable
+/// belong to root, not to its user and group, and it is dumped neither into a file nor to a program. Control: those of
+/// another process are its own. How many kinds of process were looked at.
+fn memory_is_closed(network: &Network) -> usize {
+    // Root's own processes would look the same, if not for their group.
+    let group = if rustix::process::getuid().is_root() { 65_534 } else { rustix::process::getgid().as_raw() };
+    let mut other = Command::new("sleep").arg("1000").gid(group).spawn().unwrap();
+    assert!(!is_closed(other.id()), "the look is blind");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let victims = [LEDGER, PROVIDER, REQUESTER];
+    for node in victims {
+        network.ok(node, &["node", "--stop"]);
+        assert!(network.command(node, &["status"]).gid(group).output().unwrap().status.success());
+    }
+    for victim in victims {
+        assert!(is_closed(at_work(network, victim)), "{victim} is dumpable");
+    }
+    at_work(network, "worker");
+    // It raises its wall before it takes the first order, but not as its first act.
+    eventually("a worker is not dumpable", || pid_of(network, "worker").is_some_and(is_closed));
+    victims.len() + 1
+}
+
+fn is_closed(pid: u32) -> bool {
+    let seen = std::fs::metadata(format!("/proc/{pid}/environ"));
+    seen.is_ok_and(|seen| (seen.uid(), seen.gid()) == (0, 0))
+}
+
+/// A command that waits for its job.
+fn crash_a_command(network: &Network, signal: Signal) {
+    let known = jobs(network).len();
+    let mut command = network.command(REQUESTER, &["run", &guest("spin"), "--max", "1"]);
+    let mut command = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while jobs(network).len() == known {
+        assert!(command.try_wait().unwrap().is_none(), "it has ended before its time");
+    }
+    crash(command.id(), signal);
+    assert!(!command.wait().unwrap().core_dumped());
+    network.ok(REQUESTER, &["cancel", "last"]);
 }

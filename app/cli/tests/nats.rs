@@ -11,17 +11,25 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod common;
+#[path = "nats/stranger.rs"]
+mod stranger;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use glean_net::NetLimits;
 use serde_json::Value;
 
 use common::hosts::{Host, Namespace, books_agree, eventually, example, join_line, spent, watch};
+use stranger::Manner;
 
 /// Tasks of a short job.
 const TASKS: u64 = 40;
+/// The figures of a story are its own, not of everything at once.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// How long a thing that must not happen is waited for.
 const NOT_WITHIN: Duration = Duration::from_secs(15);
 /// How long two hosts may take to find a direct path.
@@ -30,6 +38,13 @@ const PATH_WITHIN: Duration = Duration::from_secs(60);
 const CUT: Duration = Duration::from_secs(30);
 /// What had come across before it was cut is told within this.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// A flood has begun when a node has seen so many handshakes, and has so many half open.
+const HANDSHAKES_MIN: u64 = 100;
+const HALF_OPEN_MIN: u64 = 32;
+/// What the transport keeps of its own for one connection, amply.
+const CONNECTION_BYTES: u64 = 256 << 10;
+/// A node without limits has outgrown those of others by then.
+const FLOOD_PATIENCE: Duration = Duration::from_secs(90);
 /// Tasks of a job with outputs.
 const TILES: u64 = 24;
 /// What one of them brings.
@@ -96,6 +111,8 @@ const LEDGER: u8 = 1;
 const LENDER: u8 = 2;
 const BUYER: u8 = 3;
 const STRANGER: u8 = 9;
+const MUTE: u8 = 10;
+const BARE: u8 = 11;
 
 fn public(number: u8) -> String {
     format!("203.0.113.{number}")
@@ -399,9 +416,12 @@ fn interrupted(world: &World, outage: Duration, stop: impl Fn(), go_on: impl Fn(
     (before, after)
 }
 
+fn api(host: &Host) -> Value {
+    serde_json::from_slice(&std::fs::read(host.home.join("run/api.json")).unwrap()).unwrap()
+}
+
 fn kill(host: &Host) {
-    let file = std::fs::read(host.home.join("run/api.json")).unwrap();
-    let pid = serde_json::from_slice::<Value>(&file).unwrap()["pid"].as_u64().unwrap();
+    let pid = api(host)["pid"].as_u64().unwrap();
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
@@ -436,10 +456,14 @@ fn flood() -> String {
 /// A stream of random datagrams; dry when dropped.
 struct Flood(Child);
 
+/// The port that a node listens on.
+fn port(host: &Host) -> u16 {
+    std::fs::read_to_string(host.home.join("run/port.json")).unwrap().trim().parse().unwrap()
+}
+
 impl Flood {
     fn begin(stranger: &Namespace, victim: &Host, number: u8) -> Flood {
-        let port = std::fs::read_to_string(victim.home.join("run/port.json")).unwrap();
-        let (from, port) = (public(STRANGER), port.trim());
+        let (from, port) = (public(STRANGER), port(victim));
         let rules = format!(
             "table ip router {{
                 counter flood {{}}
@@ -465,8 +489,189 @@ impl Drop for Flood {
     }
 }
 
+/// What a flood may make a node keep, bytes: what the limits let the one address have that completes its handshakes.
+/// What is not complete grows in buffers by doubling; and the transport keeps something for each connection.
+fn growth_max() -> u64 {
+    let limits = NetLimits::default();
+    let connection = u64::from(limits.unread_bytes_incoming_max) + CONNECTION_BYTES;
+    limits.connections_per_ip_max as u64 * connection + 2 * limits.unfinished_bytes_per_ip_max as u64
+}
+
+/// A number that a node shows whoever watches it.
+fn metric(host: &Host, name: &str) -> u64 {
+    let url = api(host)["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let ask = format!(
+        "exec 3<>/dev/tcp/{}; printf 'GET /metrics HTTP/1.0\\r\\nHost: {url}\\r\\n\\r\\n' >&3; cat <&3",
+        url.replace(':', "/")
+    );
+    let page = host.namespace.tool("bash", &["-c", &ask], "").unwrap();
+    let name = format!("glean_net_{name}_total ");
+    page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_else(|| panic!("no {name}in {page}"))
+}
+
+/// Memory of a process, bytes.
+fn resident(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+/// A node under flood.
+struct Victim<'a> {
+    host: &'a Host,
+    at: SocketAddr,
+    pid: u64,
+    handshakes: u64,
+    memory: u64,
+    memory_most: u64,
+}
+
+impl Victim<'_> {
+    fn of(host: &Host, number: u8) -> Victim<'_> {
+        let pid = api(host)["pid"].as_u64().unwrap();
+        let at = format!("{}:{}", public(number), port(host)).parse().unwrap();
+        let memory = resident(pid);
+        Victim { host, at, pid, handshakes: metric(host, "handshakes"), memory, memory_most: memory }
+    }
+
+    fn look(&mut self) {
+        self.memory_most = self.memory_most.max(resident(self.pid));
+    }
+
+    fn growth(&self) -> u64 {
+        self.memory_most - self.memory
+    }
+}
+
+/// A job of whoever has only just started and knows nobody, and how long it took.
+fn job_of_a_newcomer(world: &World, mut look: impl FnMut()) -> (f64, Duration) {
+    world.buyer.host.ok(&["node", "--stop"]);
+    let start = Instant::now();
+    let mut run = world.buyer.host.start(&tiles(TILES, &["--max", "1"]));
+    let status = loop {
+        if let Some(status) = run.try_wait().unwrap() {
+            break status;
+        }
+        look();
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let took = start.elapsed();
+    assert!(status.success(), "{}", world.buyer.host.job());
+    (world.finished(TILES), took)
+}
+
+/// Where strangers live. One hears nothing of an answer but that it must prove its address, which it then does.
+fn strangers(world: &World) -> [(Manner, Namespace); 2] {
+    [(Manner::Rude, STRANGER), (Manner::Mute, MUTE)].map(|(manner, number)| {
+        let place = Namespace::add(format!("{}-stranger{number}", world.name)).unwrap();
+        plug(&world.internet, &place, "eth0", number).unwrap();
+        if manner == Manner::Mute {
+            // The first byte of a QUIC packet says of which kind it is.
+            let rules = "table ip mute { chain enter { type filter hook input priority filter; \
+                         meta l4proto udp @th,64,8 & 0xf0 != 0xf0 drop; }; }";
+            place.tool("nft", &["-f", "-"], rules).unwrap();
+        }
+        (manner, place)
+    })
+}
+
+fn let_loose(place: &Namespace, orders: &str) -> Flood {
+    let mut command = stranger::again(place, orders);
+    Flood(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+}
+
+/// Strangers flood lender and ledger with real handshakes under ever new keys: some left half open, some idle ever
+/// after, some followed by junk on every protocol.
+#[test]
+fn a_flood_of_handshakes_costs_time_and_nothing_else() {
+    let _alone = ONE_AT_A_TIME.lock();
+    if let Err(why) = World::lay("try-hs", Place::Open, Place::Home) {
+        println!("SKIPPED: no network of namespaces and routers can be made here: {why}");
+        return;
+    }
+    let world = World::open("hs", Place::Open, Place::Home);
+    world.short_job();
+    let calm = job_of_a_newcomer(&world, || ());
+    let mut victims = [Victim::of(&world.lender.host, LENDER), Victim::of(&world.ledger.host, LEDGER)];
+    let strangers = strangers(&world);
+    let start = Instant::now();
+    let mut floods = Vec::new();
+    for victim in &victims {
+        let node = victim.host.json(&["status"])["node"].as_str().unwrap().to_owned();
+        let orders = |manner| stranger::flood_orders(manner, &node, victim.at);
+        floods.extend(strangers.iter().map(|(manner, place)| let_loose(place, &orders(*manner))));
+    }
+    let live = |victim: &Victim| metric(victim.host, "handshakes_live");
+    eventually("the flood has begun", || {
+        victims.iter().all(|v| metric(v.host, "handshakes") > v.handshakes + HANDSHAKES_MIN && live(v) >= HALF_OPEN_MIN)
+    });
+    let (cost, took) = job_of_a_newcomer(&world, || victims.iter_mut().for_each(Victim::look));
+    assert!(floods.iter_mut().all(|flood| flood.0.try_wait().unwrap().is_none()), "the flood dried up");
+    let per_second =
+        victims.each_ref().map(|v| (metric(v.host, "handshakes") - v.handshakes) / start.elapsed().as_secs());
+    let half_open = victims.each_ref().map(live);
+    drop(floods);
+    let grown = victims.each_ref().map(|v| v.growth() >> 20);
+    println!(
+        "handshakes: {per_second:?} a second at lender and ledger, {half_open:?} half open; the job took {} ms, without the \
+         flood {} ms; memory grew by {grown:?} MiB, of at most {} MiB",
+        took.as_millis(),
+        calm.1.as_millis(),
+        growth_max() >> 20
+    );
+    assert!(victims.iter().all(|v| v.growth() <= growth_max()), "{grown:?} MiB");
+    let spent: f64 = world.buyer.host.json(&["jobs"]).as_array().unwrap().iter().map(spent).sum();
+    assert!(spent > cost + calm.0);
+    books_agree(&world.lender.host, spent);
+    let (without, after) = flood_without_limits(&world, &strangers[0].1);
+    println!(
+        r#"BAR {{"bar":"handshakes","what":"jobs of a newcomer while strangers with ever new keys flood lender and ledger with handshakes, half open, idle and followed by junk: jobs not finished, receipts that do not hold, money amiss, memory beyond the limits","runs":1,"control":"an endpoint without limits grows by {} MiB within {after} s","note":"{} and {} handshakes a second at lender and ledger, {} and {} half open; the job took {} ms, without the flood {} ms; memory grew by {} and {} MiB, of at most {}"}}"#,
+        without >> 20,
+        per_second[0],
+        per_second[1],
+        half_open[0],
+        half_open[1],
+        took.as_millis(),
+        calm.1.as_millis(),
+        grown[0],
+        grown[1],
+        growth_max() >> 20
+    );
+}
+
+/// Control: the same stranger and an endpoint whose limits are lifted. By how much it grows, in how many seconds; it is
+/// ended when it has grown too much.
+fn flood_without_limits(world: &World, stranger: &Namespace) -> (u64, u64) {
+    let place = Namespace::add(format!("{}-bare", world.name)).unwrap();
+    plug(&world.internet, &place, "eth0", BARE).unwrap();
+    // `ip netns exec` becomes the program that it starts.
+    let bare = let_loose(&place, &stranger::victim_orders(false));
+    let pid = u64::from(bare.0.id());
+    let (node, port) = stranger::victim();
+    let before = resident(pid);
+    let start = Instant::now();
+    let _flood = let_loose(
+        stranger,
+        &stranger::flood_orders(Manner::Rude, &node, SocketAddr::new(public(BARE).parse().unwrap(), port)),
+    );
+    while resident(pid) <= before + growth_max() {
+        assert!(start.elapsed() < FLOOD_PATIENCE, "limits or none, it is all the same: {} KiB", resident(pid) >> 10);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (resident(pid) - before, start.elapsed().as_secs())
+}
+
+/// Not a story: what this file is when a story starts it again inside a namespace.
+#[test]
+fn second_life() {
+    if let Ok(orders) = std::env::var(stranger::ORDERS) {
+        stranger::obey(&orders);
+    }
+}
+
 #[test]
 fn bad_networks_cost_time_and_nothing_else() {
+    let _alone = ONE_AT_A_TIME.lock();
     let possible = World::lay("try", Place::Symmetric, Place::Carrier);
     if let Err(why) = possible.and_then(|world| world.internet.tool("bash", &["-c", "dd --version"], "")) {
         println!("SKIPPED: no network of namespaces and routers can be made here: {why}");

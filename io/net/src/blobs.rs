@@ -19,12 +19,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use glean_types::{Hash, NodeId};
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, SendStream};
 use iroh_blobs::api::Store;
 use iroh_blobs::api::blobs::BlobStatus;
 use iroh_blobs::api::remote::{GetProgress, GetProgressItem};
 use iroh_blobs::get::GetError;
-use iroh_blobs::provider::events::EventSender;
+use iroh_blobs::provider::events::{ConnectionClosed, EventSender};
+use iroh_blobs::provider::{StreamPair, handle_stream};
 use iroh_blobs::store::GcConfig;
 use iroh_blobs::store::{fs, mem};
 use iroh_blobs::{BlobFormat, HashAndFormat};
@@ -128,9 +129,18 @@ impl Blobs {
         Ok(Some(Self { store, pool, patience: limits.message_timeout, events, counters }))
     }
 
-    /// Answers one peer's requests until it leaves.
-    pub(crate) async fn serve(&self, connection: Connection) {
-        iroh_blobs::provider::handle_connection(connection, self.store.clone(), self.events.clone()).await;
+    /// Answers one request, of which all bytes are here.
+    pub(crate) async fn answer(&self, connection: &Connection, request: Bytes, stream: SendStream) {
+        let pair = StreamPair::new(connection.stable_id() as u64, request, stream, self.events.clone());
+        // An error is the peer's, or its leaving, and it has been told.
+        let _ = handle_stream(pair, self.store.clone()).await;
+    }
+
+    /// A peer has left.
+    pub(crate) async fn gone(&self, connection: &Connection) {
+        let connection_id = connection.stable_id() as u64;
+        // Fails only when the store is closing.
+        let _ = self.events.connection_closed(|| ConnectionClosed { connection_id }).await;
     }
 
     pub(crate) async fn shutdown(&self) {

@@ -148,6 +148,9 @@ pub enum SessionError {
     /// The peer ended the session in the middle of a message, or speaks something else.
     #[error("the peer does not speak this protocol")]
     Malformed,
+    /// Others at the peer's address have begun so much that there is no room for this message.
+    #[error("too much is on its way from the peer's address")]
+    Crowded,
     /// The peer said no.
     #[error("refused by the peer: {reason}")]
     Refused {

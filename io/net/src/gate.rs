@@ -1,7 +1,8 @@
 //! Who is let in, and how many of them at once.
 //!
-//! A slot is held by what it pays for (a connection, a session) and given back when that is dropped, so
-//! the counts cannot drift.
+//! A slot is held by what it pays for (a handshake, a connection, a session, bytes of a message) and given back when
+//! that is dropped, so the counts cannot drift. Keys are free and addresses are not, so most of it is counted by
+//! address.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,19 +16,26 @@ use crate::wire::Refusal;
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    connections_max: usize,
-    connections_per_peer_max: usize,
-    connections_per_ip_max: usize,
-    sessions_per_peer_max: usize,
+    limits: NetLimits,
     counters: Arc<Counters>,
     held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    connections: usize,
+    all: PlaceUse,
     peers: BTreeMap<NodeId, PeerUse>,
-    ips: BTreeMap<IpAddr, usize>,
+    places: BTreeMap<Place, PlaceUse>,
+}
+
+/// Where something comes from: an address, or a relay, whose guests are counted as one.
+type Place = Option<IpAddr>;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct PlaceUse {
+    handshakes: usize,
+    connections: usize,
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -36,89 +44,164 @@ struct PeerUse {
     sessions: usize,
 }
 
+impl Held {
+    fn place(&self, place: Place) -> PlaceUse {
+        self.places.get(&place).copied().unwrap_or_default()
+    }
+
+    /// Changes what a place uses, and with it what all do.
+    fn change(&mut self, place: Place, change: impl Fn(&mut PlaceUse)) {
+        change(&mut self.all);
+        let here = self.places.entry(place).or_default();
+        change(here);
+        if *here == PlaceUse::default() {
+            self.places.remove(&place);
+        }
+    }
+
+    fn leave(&mut self, peer: NodeId, change: impl Fn(&mut PeerUse)) {
+        let Some(here) = self.peers.get_mut(&peer) else { return };
+        change(here);
+        if here.connections == 0 && here.sessions == 0 {
+            self.peers.remove(&peer);
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Connection,
-    Session,
+    Handshake(Place),
+    Connection(NodeId, Place),
+    Session(NodeId),
 }
 
 /// A place that is ours until dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     gate: Arc<Gate>,
-    peer: NodeId,
-    /// Where a connection comes from, if it does not come through a relay.
-    ip: Option<IpAddr>,
     kind: Kind,
 }
 
 impl Gate {
     pub(crate) fn new(limits: &NetLimits, counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self {
-            connections_max: limits.connections_max,
-            connections_per_peer_max: limits.connections_per_peer_max,
-            connections_per_ip_max: limits.connections_per_ip_max,
-            sessions_per_peer_max: limits.sessions_per_peer_max,
-            counters,
-            held: Mutex::default(),
-        })
+        Arc::new(Self { limits: limits.clone(), counters, held: Mutex::default() })
+    }
+
+    /// Room for a handshake, and whether so many are in progress that a newcomer should prove its address first: a
+    /// forged sender never sees the token that it would have to send back, and so never has more than half of anybody's
+    /// room.
+    pub(crate) fn handshake(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<(Slot, bool), Refusal> {
+        let place = ip.map(neighbourhood);
+        let mut held = self.held.lock().expect("no panic while counting");
+        let all_max = self.limits.handshakes_max.max(1);
+        let here_max = place.map_or(all_max / 2, |_| self.limits.handshakes_per_ip_max).max(1);
+        let (all, here) = (held.all.handshakes, held.place(place).handshakes);
+        if all >= all_max {
+            return Err(Refusal::Full);
+        }
+        if here >= here_max {
+            return Err(Refusal::IpFull);
+        }
+        held.change(place, |used| used.handshakes += 1);
+        self.counters.handshakes_live.one();
+        let is_busy = all > all_max / 2 || here > here_max / 2;
+        Ok((Slot { gate: self.clone(), kind: Kind::Handshake(place) }, is_busy))
     }
 
     pub(crate) fn connection(self: &Arc<Self>, peer: NodeId, ip: Option<IpAddr>) -> Result<Slot, Refusal> {
-        let ip = ip.map(neighbourhood);
+        let place = ip.map(neighbourhood);
         let mut held = self.held.lock().expect("no panic while counting");
-        if held.connections >= self.connections_max {
+        if held.all.connections >= self.limits.connections_max {
             return Err(Refusal::Full);
         }
         let here = held.peers.get(&peer).map_or(0, |p| p.connections);
-        if here >= self.connections_per_peer_max {
+        if here >= self.limits.connections_per_peer_max {
             return Err(Refusal::PeerFull);
         }
-        if let Some(ip) = ip {
-            let from_there = held.ips.get(&ip).copied().unwrap_or(0);
-            if from_there >= self.connections_per_ip_max {
-                return Err(Refusal::IpFull);
-            }
-            held.ips.insert(ip, from_there + 1);
+        if place.is_some() && held.place(place).connections >= self.limits.connections_per_ip_max {
+            return Err(Refusal::IpFull);
         }
-        held.connections += 1;
+        held.change(place, |used| used.connections += 1);
         held.peers.entry(peer).or_default().connections += 1;
         self.counters.connections_live.one();
-        Ok(Slot { gate: self.clone(), peer, ip, kind: Kind::Connection })
+        Ok(Slot { gate: self.clone(), kind: Kind::Connection(peer, place) })
     }
 
     pub(crate) fn session(self: &Arc<Self>, peer: NodeId) -> Result<Slot, Refusal> {
         let mut held = self.held.lock().expect("no panic while counting");
         let here = held.peers.get(&peer).map_or(0, |p| p.sessions);
-        if here >= self.sessions_per_peer_max {
+        if here >= self.limits.sessions_per_peer_max {
             return Err(Refusal::SessionsFull);
         }
         held.peers.entry(peer).or_default().sessions += 1;
-        Ok(Slot { gate: self.clone(), peer, ip: None, kind: Kind::Session })
+        Ok(Slot { gate: self.clone(), kind: Kind::Session(peer) })
+    }
+
+    /// Room for a message that is going to come.
+    pub(crate) fn hold(self: &Arc<Self>, ip: Option<IpAddr>) -> Hold {
+        Hold { gate: self.clone(), place: ip.map(neighbourhood), bytes: 0 }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut held = self.gate.held.lock().expect("no panic while counting");
-        if let Kind::Connection = self.kind {
-            held.connections -= 1;
-            self.gate.counters.connections_live.less_one();
-        }
-        if let Some(ip) = self.ip {
-            match held.ips.get_mut(&ip) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => drop(held.ips.remove(&ip)),
-            }
-        }
-        let Some(here) = held.peers.get_mut(&self.peer) else { return };
         match self.kind {
-            Kind::Connection => here.connections -= 1,
-            Kind::Session => here.sessions -= 1,
+            Kind::Handshake(place) => {
+                held.change(place, |used| used.handshakes -= 1);
+                self.gate.counters.handshakes_live.less_one();
+            }
+            Kind::Connection(peer, place) => {
+                held.change(place, |used| used.connections -= 1);
+                held.leave(peer, |used| used.connections -= 1);
+                self.gate.counters.connections_live.less_one();
+            }
+            Kind::Session(peer) => held.leave(peer, |used| used.sessions -= 1),
         }
-        if here.connections == 0 && here.sessions == 0 {
-            held.peers.remove(&self.peer);
+    }
+}
+
+/// Steps in which room for messages is counted: most fit into one.
+const HOLD_STEP: usize = 4 << 10;
+
+/// The room that a message takes while it is not complete, or not answered; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    gate: Arc<Gate>,
+    place: Place,
+    bytes: usize,
+}
+
+impl Hold {
+    /// The message has so many bytes now.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let (was, wanted) = (self.bytes, bytes.next_multiple_of(HOLD_STEP));
+        if wanted == was {
+            return Ok(());
         }
+        let limits = &self.gate.limits;
+        let mut held = self.gate.held.lock().expect("no panic while counting");
+        let all_max = limits.unfinished_bytes_max;
+        let here_max = self.place.map_or(all_max / 2, |_| limits.unfinished_bytes_per_ip_max);
+        let over = |used: PlaceUse, most: usize| used.bytes - was + wanted > most;
+        if wanted > was && (over(held.all, all_max) || over(held.place(self.place), here_max)) {
+            return Err(Refusal::Crowded);
+        }
+        held.change(self.place, |used| used.bytes = used.bytes - was + wanted);
+        let counter = &self.gate.counters.unfinished_bytes;
+        if wanted > was {
+            counter.add((wanted - was) as u64)
+        } else {
+            counter.less((was - wanted) as u64)
+        }
+        self.bytes = wanted;
+        Ok(())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.set(0).expect("less always fits");
     }
 }
 
@@ -169,5 +252,47 @@ mod tests {
         drop(first);
         let _fourth = gate.connection(NodeId([4; 32]), Some(here)).unwrap();
         assert_eq!(neighbourhood("2001:db8::1:2:3:4".parse().unwrap()), "2001:db8::".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn whoever_stalls_in_handshakes_holds_up_only_its_neighbours() {
+        let limits = NetLimits { handshakes_max: 8, handshakes_per_ip_max: 3, ..NetLimits::default() };
+        let gate = Gate::new(&limits, Arc::default());
+        let ip = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
+        let stalled: Vec<_> = (0..3).map(|_| gate.handshake(ip(1)).unwrap()).collect();
+        assert_eq!(stalled.iter().map(|(_, is_busy)| *is_busy).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(gate.handshake(ip(1)).unwrap_err(), Refusal::IpFull);
+        let relayed: Vec<_> = (0..4).map(|_| gate.handshake(None).unwrap()).collect();
+        assert_eq!(gate.handshake(None).unwrap_err(), Refusal::IpFull);
+        let (_other, is_busy) = gate.handshake(ip(2)).unwrap();
+        assert!(is_busy, "more than half of all");
+        assert_eq!(gate.handshake(ip(3)).unwrap_err(), Refusal::Full);
+        drop((stalled, relayed));
+        assert!(gate.handshake(ip(1)).is_ok_and(|(_, is_busy)| !is_busy));
+    }
+
+    #[test]
+    fn unfinished_messages_have_a_bound_each_place_and_all_together() {
+        let limits = NetLimits {
+            unfinished_bytes_max: 16 * HOLD_STEP,
+            unfinished_bytes_per_ip_max: 10 * HOLD_STEP,
+            ..NetLimits::default()
+        };
+        let gate = Gate::new(&limits, Arc::default());
+        let mut first = gate.hold(Some(IpAddr::from([192, 0, 2, 1])));
+        let mut second = gate.hold(Some(IpAddr::from([192, 0, 2, 2])));
+        first.set(1).unwrap();
+        assert_eq!(gate.counters.read().unfinished_bytes, HOLD_STEP as u64);
+        first.set(10 * HOLD_STEP).unwrap();
+        assert_eq!(first.set(10 * HOLD_STEP + 1), Err(Refusal::Crowded));
+        second.set(6 * HOLD_STEP).unwrap();
+        assert_eq!(second.set(7 * HOLD_STEP), Err(Refusal::Crowded), "all together");
+        first.set(0).unwrap();
+        second.set(10 * HOLD_STEP).unwrap();
+        let mut relayed = gate.hold(None);
+        assert_eq!(relayed.set(8 * HOLD_STEP), Err(Refusal::Crowded));
+        relayed.set(6 * HOLD_STEP).unwrap();
+        drop((first, second, relayed));
+        assert_eq!(gate.counters.read().unfinished_bytes, 0);
     }
 }

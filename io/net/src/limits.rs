@@ -17,6 +17,9 @@ pub struct NetLimits {
     pub connections_per_ip_max: usize,
     /// Handshakes in progress. Half of them makes us ask newcomers to prove their address first.
     pub handshakes_max: usize,
+    /// Handshakes in progress from one IP address, with the same half: whoever proves an address and then stalls holds
+    /// up only its neighbours. Those through relays have half of all.
+    pub handshakes_per_ip_max: usize,
     /// Open streams on one connection: questions in flight, sessions, blob requests.
     pub streams_per_connection_max: u32,
     /// Work sessions of one peer.
@@ -25,8 +28,15 @@ pub struct NetLimits {
     pub frame_bytes_max: usize,
     /// Largest rpc or index request.
     pub request_bytes_max: usize,
-    /// Unread bytes we hold for one connection, all its streams together.
+    /// Unread bytes we hold for one connection that we opened, all its streams together.
     pub unread_bytes_max: u32,
+    /// The same for one that a peer opened: messages and requests come on it, content does not.
+    pub unread_bytes_incoming_max: u32,
+    /// Bytes of messages and requests that are not complete, or not yet answered: all peers together. Those through
+    /// relays have half of them.
+    pub unfinished_bytes_max: usize,
+    /// The same from one IP address.
+    pub unfinished_bytes_per_ip_max: usize,
     /// Requests one peer may make on the rpc and index protocols, each.
     pub requests_per_second: u32,
     /// Requests one peer may save up.
@@ -61,11 +71,15 @@ impl Default for NetLimits {
             connections_per_peer_max: 32,
             connections_per_ip_max: 256,
             handshakes_max: 256,
+            handshakes_per_ip_max: 64,
             streams_per_connection_max: 256,
             sessions_per_peer_max: 32,
             frame_bytes_max: params::FRAME_MAX,
             request_bytes_max: 1 << 20,
             unread_bytes_max: 16 << 20,
+            unread_bytes_incoming_max: 1 << 20,
+            unfinished_bytes_max: 512 << 20,
+            unfinished_bytes_per_ip_max: 128 << 20,
             requests_per_second: 2_000,
             requests_burst: 4_000,
             backlog_max: 1024,

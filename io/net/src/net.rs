@@ -289,7 +289,7 @@ impl Net {
         let counters = self.inner.counters.clone();
         let doubt = Some(Doubt::new(self.inner.pool.clone(), Alpn::Work));
         let shared = Shared { peer, counters, connection, doubt, _slot: None, _in_use: Arc::default() };
-        Ok(Session::new((send, recv), &self.inner.limits, shared))
+        Ok(Session::new((send, recv), &self.inner.limits, None, shared))
     }
 
     /// One question and its answer of at most `answer_bytes_max`, within `patience` in all.
@@ -425,7 +425,8 @@ fn transport_config(limits: &NetLimits) -> QuicTransportConfig {
         .default_path_keep_alive_interval(limits.keep_alive)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .receive_window(VarInt::from_u32(limits.unread_bytes_max))
+        // Of connections that peers open; `Pool` opens our own ones further.
+        .receive_window(VarInt::from_u32(limits.unread_bytes_incoming_max))
         .datagram_receive_buffer_size(None)
         .build()
 }

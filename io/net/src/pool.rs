@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use glean_types::NodeId;
 use iroh::Endpoint;
-use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, PathEvent, WeakConnectionHandle};
+use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, PathEvent, VarInt, WeakConnectionHandle};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -90,6 +90,7 @@ pub(crate) struct Pool {
     endpoint: Endpoint,
     pub(crate) book: Arc<AddressBook>,
     dial_timeout: Duration,
+    unread_bytes_max: u32,
     /// A connection that lives is heard of within this: two signs of life.
     heard_within: Duration,
     counters: Arc<Counters>,
@@ -122,6 +123,7 @@ impl Pool {
             endpoint,
             book: Arc::new(book),
             dial_timeout: limits.dial_timeout,
+            unread_bytes_max: limits.unread_bytes_max,
             heard_within: limits.keep_alive * 2,
             counters,
             lines: Arc::default(),
@@ -174,7 +176,10 @@ impl Pool {
             Err(_) => Err(DialError::TimedOut { peer, after_ms: self.dial_timeout.as_millis() as u64 }),
         };
         match &dialled {
-            Ok(_) => self.counters.connections_dialled.one(),
+            Ok(connection) => {
+                self.counters.connections_dialled.one();
+                connection.set_receive_window(VarInt::from_u32(self.unread_bytes_max));
+            }
             Err(_) => self.counters.dials_failed.one(),
         }
         dialled

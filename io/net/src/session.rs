@@ -16,7 +16,7 @@ use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::errors::{Broken, SessionError};
-use crate::gate::Slot;
+use crate::gate::{Hold, Slot};
 use crate::limits::NetLimits;
 use crate::pool::Doubt;
 use crate::stats::Counters;
@@ -54,6 +54,8 @@ pub struct Receiver {
     began: Option<Instant>,
     patience: Duration,
     ended: bool,
+    /// Room for what has arrived and is not yet a message, where a peer opened the session.
+    hold: Option<Hold>,
     shared: Arc<Shared>,
 }
 
@@ -78,7 +80,12 @@ pub(crate) struct Shared {
 }
 
 impl Session {
-    pub(crate) fn new(stream: (SendStream, RecvStream), limits: &NetLimits, shared: Shared) -> Self {
+    pub(crate) fn new(
+        stream: (SendStream, RecvStream),
+        limits: &NetLimits,
+        hold: Option<Hold>,
+        shared: Shared,
+    ) -> Self {
         let shared = Arc::new(shared);
         shared.counters.sessions.one();
         let (frame_bytes_max, patience) = (limits.frame_bytes_max, limits.message_timeout);
@@ -96,6 +103,7 @@ impl Session {
             began: None,
             patience,
             ended: false,
+            hold,
             shared,
         };
         Self { sender, receiver }
@@ -207,6 +215,7 @@ impl Receiver {
             match self.inbox.take() {
                 Ok(Some(message)) => {
                     self.began = None;
+                    self.keep_room()?;
                     self.shared.counters.messages_received.one();
                     return Ok(Some(message));
                 }
@@ -238,10 +247,25 @@ impl Receiver {
             }
         };
         match chunk.map_err(Broken::from)? {
-            Some(bytes) => self.inbox.pending.extend_from_slice(&bytes),
-            None => self.ended = true,
+            Some(bytes) => {
+                self.inbox.pending.extend_from_slice(&bytes);
+                self.keep_room()
+            }
+            None => {
+                self.ended = true;
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// Takes or gives back room, as much as is pending now.
+    fn keep_room(&mut self) -> Result<(), SessionError> {
+        let Some(hold) = &mut self.hold else { return Ok(()) };
+        hold.set(self.inbox.pending.len()).map_err(|refusal| {
+            self.shared.counters.crowded.one();
+            let _ = self.stream.stop(refusal.code());
+            SessionError::Crowded
+        })
     }
 }
 

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// A reading of all counters. They only grow, except `connections_live`.
+        /// A reading of all counters. They only grow, except `connections_live`, `handshakes_live`
+        /// and `unfinished_bytes`.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct NetStats {
             $($(#[$doc])* pub $name: u64,)+
@@ -28,10 +29,16 @@ macro_rules! counters {
 counters! {
     /// Incoming connections that are open now.
     connections_live,
+    /// Room that messages and requests take now that are not complete, or not answered.
+    unfinished_bytes,
     /// Incoming connections that were let in.
     connections_accepted,
     /// Incoming connections that were turned away.
     connections_refused,
+    /// Handshakes that were begun.
+    handshakes,
+    /// Handshakes in progress now.
+    handshakes_live,
     /// Connections we opened.
     connections_dialled,
     /// Dials that failed.
@@ -50,6 +57,8 @@ counters! {
     rate_limited,
     /// Messages and requests refused for their size.
     too_large,
+    /// Messages and requests refused because too much was on its way from where they came.
+    crowded,
     /// Messages and requests that did not arrive in time.
     stalled,
     /// Blob requests served.
@@ -72,7 +81,11 @@ impl Counter {
         self.add(1);
     }
 
+    pub(crate) fn less(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn less_one(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.less(1);
     }
 }

@@ -28,9 +28,10 @@ pub(crate) enum Refusal {
     NotServed,
     IpFull,
     Silent,
+    Crowded,
 }
 
-const REFUSALS: [(Refusal, u32, &str); 14] = [
+const REFUSALS: [(Refusal, u32, &str); 15] = [
     (Refusal::Closed, 0, "closed"),
     (Refusal::Full, 1, "this node has no room for more connections"),
     (Refusal::PeerFull, 2, "too many connections from this node"),
@@ -45,6 +46,7 @@ const REFUSALS: [(Refusal, u32, &str); 14] = [
     (Refusal::NotServed, 11, "this node does not serve that"),
     (Refusal::IpFull, 12, "too many connections from this address"),
     (Refusal::Silent, 13, "nothing was heard on this connection while the peer answered on another"),
+    (Refusal::Crowded, 14, "too much is on its way here from this address; try again later"),
 ];
 
 impl Refusal {

@@ -19,6 +19,7 @@ pub mod app;
 pub mod backup;
 mod brain;
 mod clock;
+mod core_files;
 pub mod decoders;
 mod events;
 pub mod home;
@@ -40,6 +41,7 @@ pub mod worker;
 mod world;
 
 pub use clock::now_ms;
+pub use core_files::no_core_files;
 pub use journal::{Frame, JournalError, inspect as inspect_journal};
 pub use network::{JoinError, JoinLine, Network};
 pub use run::{NodeOptions, SetupError, join, network_init, run_node};

@@ -18,6 +18,7 @@ use crate::api::{self, client_file};
 use crate::app::{App, Parts};
 use crate::brain::{self, Inbox};
 use crate::clock::now_ms;
+use crate::core_files::no_core_files;
 use crate::events::Events;
 use crate::home::{Home, HomeError};
 use crate::journal::{Journal, JournalError};
@@ -180,23 +181,13 @@ pub fn join(home: &Path, line: &str) -> Result<Network, SetupError> {
     Ok(network)
 }
 
-/// A crash of this process must not leave its keys behind in a file.
-#[cfg(unix)]
-fn no_core_files() {
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
-        tracing::warn!(%error, "core files could not be turned off");
-    }
-}
-
-#[cfg(not(unix))]
-fn no_core_files() {}
-
 /// Runs a node in the foreground until it is asked to stop (API, SIGINT, SIGTERM) or its disk fails.
 pub fn run_node(options: NodeOptions) -> Result<(), SetupError> {
     let home = Home::open(&options.home)?;
     let _lock = home.lock()?;
-    no_core_files();
+    if let Err(error) = no_core_files() {
+        tracing::warn!(%error, "core files could not be turned off");
+    }
     let network: Network =
         home.read_json("network.json")?.ok_or_else(|| SetupError::NoNetwork(home.root().to_owned()))?;
     let result = runtime(2)?.block_on(run(home.clone(), network, options.exe));

@@ -5,8 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
+#[path = "worker/bombs.rs"]
+mod bombs;
 #[path = "worker/escape.rs"]
 mod escape;
+#[cfg(target_os = "linux")]
+#[path = "worker/unbounded.rs"]
+mod unbounded;
 
 use std::future::Future;
 use std::path::Path;
@@ -20,7 +25,8 @@ use glean_protocol::NoVerdict;
 use glean_types::{Hash, Outcome, TrapKind};
 use glean_vm::{ModuleLimits, prepare};
 
-use escape::{bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing, no_guest_gets_out_and_the_ways_are_real};
+use bombs::bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing;
+use escape::no_guest_gets_out_and_the_ways_are_real;
 
 type Reply = Result<RunReply, NoVerdict>;
 type Test = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);

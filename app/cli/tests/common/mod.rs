@@ -91,15 +91,18 @@ pub fn api(network: &Network, node: &str) -> (String, String) {
     (host, file["token"].as_str().unwrap().to_owned())
 }
 
-/// All files below a folder that have something in them, by their names from there.
+/// All files below a folder that have something in them, by their names from there. Those of a running node come and
+/// go.
 pub fn files(folder: &Path) -> Vec<String> {
     let (mut found, mut left) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(below) = left.pop() {
-        for entry in std::fs::read_dir(folder.join(&below)).unwrap().flatten() {
+        for entry in std::fs::read_dir(folder.join(&below)).into_iter().flatten().flatten() {
             let name = below.join(entry.file_name());
             match entry.file_type().unwrap().is_dir() {
                 true => left.push(name),
-                false if entry.metadata().unwrap().len() > 0 => found.push(name.to_str().unwrap().to_owned()),
+                false if entry.metadata().is_ok_and(|data| data.len() > 0) => {
+                    found.push(name.to_str().unwrap().to_owned())
+                }
                 false => {}
             }
         }

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use glean_types::NodeId;
-use iroh::endpoint::{Connection, IncomingAddr, ReadToEndError, RecvStream, SendStream};
+use iroh::endpoint::{Connection, IncomingAddr, ReadError, RecvStream, SendStream};
 use iroh::{Endpoint, TransportAddr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ use super::Admit;
 use crate::blobs::Blobs;
 use crate::bucket::{Buckets, Rate};
 use crate::errors::{Broken, RequestError};
-use crate::gate::{Gate, Slot};
+use crate::gate::{Gate, Hold, Slot};
 use crate::limits::NetLimits;
 use crate::pool::Alpn;
 use crate::session::{Session, Shared, time_for};
@@ -26,6 +26,8 @@ use crate::wire::{REASON_BYTES_MAX, REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VE
 
 /// How long a mirror waits for packets that do not come through a relay.
 const MIRROR_WAIT: Duration = Duration::from_secs(3);
+/// What one read of a request may bring at most.
+const READ_BYTES: usize = 64 << 10;
 
 /// Something a peer began.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub enum Incoming {
 pub struct ReplySender {
     stream: Option<SendStream>,
     patience: Duration,
+    /// The room that the question takes until it is answered.
+    _hold: Option<Hold>,
     _in_use: Arc<()>,
 }
 
@@ -129,8 +133,6 @@ struct Hall {
 
 impl Door {
     pub(super) async fn run(self) {
-        let handshakes_max = self.limits.handshakes_max.max(1);
-        let handshakes = Arc::new(Semaphore::new(handshakes_max));
         let rate = Rate { per_second: self.limits.requests_per_second, burst: self.limits.requests_burst };
         let buckets = || std::sync::Mutex::new(Buckets::new(rate, self.limits.connections_max.saturating_mul(4)));
         let (rpc_rate, index_rate) = (buckets(), buckets());
@@ -140,19 +142,20 @@ impl Door {
             tokio::select! {
                 arrival = hall.door.endpoint.accept() => {
                     let Some(arrival) = arrival else { break };
-                    let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-                        hall.door.counters.connections_refused.one();
-                        arrival.refuse();
-                        continue;
-                    };
-                    if handshakes.available_permits() < handshakes_max / 2 && !arrival.remote_addr_validated() {
+                    let ip = address_of(&arrival);
+                    match hall.door.gate.handshake(ip) {
                         // A forged sender never sees the token it would have to send back.
-                        if let Err(e) = arrival.retry() {
-                            e.into_incoming().refuse();
+                        Ok((_, true)) if !arrival.remote_addr_validated() => {
+                            if let Err(e) = arrival.retry() {
+                                e.into_incoming().refuse();
+                            }
                         }
-                        continue;
+                        Ok((room, _)) => drop(connections.spawn(hall.clone().welcome(arrival, ip, room))),
+                        Err(_) => {
+                            hall.door.counters.connections_refused.one();
+                            arrival.refuse();
+                        }
                     }
-                    connections.spawn(hall.clone().welcome(arrival, permit));
                 }
                 Some(ended) = connections.join_next() => {
                     if let Err(e) = ended && e.is_panic() {
@@ -166,20 +169,17 @@ impl Door {
 }
 
 impl Hall {
-    async fn welcome(self: Arc<Self>, arrival: iroh::endpoint::Incoming, permit: OwnedSemaphorePermit) {
+    async fn welcome(self: Arc<Self>, arrival: iroh::endpoint::Incoming, ip: Option<IpAddr>, room: Slot) {
+        self.door.counters.handshakes.one();
         let Ok(accepting) = arrival.accept() else { return };
-        let ip = match accepting.remote_addr() {
-            IncomingAddr::Ip(addr) => Some(addr.ip()),
-            _ => None,
-        };
         // An unknown protocol or a wrong key ends the handshake, and with it this line.
         let Ok(Ok(connection)) = timeout(self.door.limits.dial_timeout, accepting).await else { return };
-        drop(permit);
+        drop(room);
         let peer = NodeId(*connection.remote_id().as_bytes());
         match self.admit(peer, ip, connection.alpn()) {
             Ok((alpn, slot)) => {
                 self.door.counters.connections_accepted.one();
-                self.serve(connection, peer, alpn).await;
+                self.serve(connection, peer, ip, alpn).await;
                 drop(slot);
             }
             Err(refusal) => {
@@ -200,13 +200,9 @@ impl Hall {
         Ok((alpn, self.door.gate.connection(peer, ip)?))
     }
 
-    async fn serve(&self, connection: Connection, peer: NodeId, alpn: Alpn) {
-        if alpn == Alpn::Blobs {
-            match &self.door.blobs {
-                Some(blobs) => blobs.serve(connection).await,
-                None => connection.close(Refusal::NotServed.code(), Refusal::NotServed.text().as_bytes()),
-            }
-            return;
+    async fn serve(&self, connection: Connection, peer: NodeId, ip: Option<IpAddr>, alpn: Alpn) {
+        if alpn == Alpn::Blobs && self.door.blobs.is_none() {
+            return connection.close(Refusal::NotServed.code(), Refusal::NotServed.text().as_bytes());
         }
         let in_use = Arc::new(());
         let mut streams = JoinSet::new();
@@ -218,7 +214,9 @@ impl Hall {
                 stream = connection.accept_bi() => {
                     let Ok((send, recv)) = stream else { break };
                     used = true;
-                    let stream = Arrival { peer, alpn, send, recv, in_use: in_use.clone(), connection: connection.clone() };
+                    let hold = self.door.gate.hold(ip);
+                    let (in_use, connection) = (in_use.clone(), connection.clone());
+                    let stream = Arrival { peer, alpn, send, recv, hold, in_use, connection };
                     self.take(stream, &mut streams);
                 }
                 Some(_) = streams.join_next() => {}
@@ -230,6 +228,9 @@ impl Hall {
                     used = false;
                 }
             }
+        }
+        if let (Alpn::Blobs, Some(blobs)) = (alpn, &self.door.blobs) {
+            blobs.gone(&connection).await;
         }
     }
 
@@ -260,7 +261,10 @@ impl Hall {
             Alpn::Mirror => {
                 streams.spawn(stream.into_mirror(limits.message_timeout));
             }
-            Alpn::Blobs => stream.refuse(Refusal::Protocol),
+            Alpn::Blobs => match self.door.blobs.clone() {
+                Some(blobs) => drop(streams.spawn(stream.into_fetch(limits, counters, blobs))),
+                None => stream.refuse(Refusal::NotServed),
+            },
         }
     }
 
@@ -268,6 +272,14 @@ impl Hall {
         let now_ms = self.opened.elapsed().as_millis() as u64;
         let buckets = if alpn == Alpn::Index { &self.index_rate } else { &self.rpc_rate };
         !buckets.lock().expect("no panic while counting").take(peer, 1, now_ms)
+    }
+}
+
+/// Where a newcomer is, if it does not come through a relay.
+fn address_of(arrival: &iroh::endpoint::Incoming) -> Option<IpAddr> {
+    match arrival.remote_addr() {
+        IncomingAddr::Ip(addr) => Some(addr.ip()),
+        _ => None,
     }
 }
 
@@ -292,12 +304,23 @@ struct Arrival {
     alpn: Alpn,
     send: SendStream,
     recv: RecvStream,
+    hold: Hold,
     in_use: Arc<()>,
     connection: Connection,
 }
 
+/// Why a request is not here.
+enum Unread {
+    Refused(Refusal),
+    Gone,
+}
+
 impl Arrival {
     fn refuse(mut self, refusal: Refusal) {
+        self.say_no(refusal);
+    }
+
+    fn say_no(&mut self, refusal: Refusal) {
         let _ = self.recv.stop(refusal.code());
         let _ = self.send.reset(refusal.code());
     }
@@ -320,10 +343,10 @@ impl Arrival {
         }
         // The peer may have left again, which whoever takes the session will see.
         let _ = timeout(limits.message_timeout, self.send.write_all(&[SESSION_VERSION])).await;
-        let Self { peer, send, recv, in_use, connection, .. } = self;
+        let Self { peer, send, recv, hold, in_use, connection, .. } = self;
         let shared = Shared { peer, counters, connection, doubt: None, _slot: Some(slot), _in_use: in_use };
         // Fails only when the network is closing, and the session with it.
-        let _ = arrivals.send(Incoming::Work(Session::new((send, recv), &limits, shared))).await;
+        let _ = arrivals.send(Incoming::Work(Session::new((send, recv), &limits, Some(hold), shared))).await;
     }
 
     /// Answers where the peer's packets come from, with nothing if they only come through a relay.
@@ -331,33 +354,59 @@ impl Arrival {
         // A connection may begin over the relay and be direct a moment later.
         let seen = timeout(MIRROR_WAIT, seen_at(&self.connection)).await.ok().flatten();
         let seen = seen.map(|addr| addr.to_string());
-        let reply = ReplySender { stream: Some(self.send), patience, _in_use: self.in_use };
+        let reply = ReplySender { stream: Some(self.send), patience, _hold: None, _in_use: self.in_use };
         // Fails only for a peer that has left again.
         let _ = reply.send(seen.unwrap_or_default().as_bytes()).await;
     }
 
     async fn into_request(mut self, limits: NetLimits, counters: Arc<Counters>, arrivals: mpsc::Sender<Incoming>) {
-        let allowed = time_for(limits.request_bytes_max, limits.message_timeout);
-        let request = match timeout(allowed, self.recv.read_to_end(limits.request_bytes_max)).await {
-            Ok(Ok(request)) => Bytes::from(request),
-            Ok(Err(ReadToEndError::TooLong)) => {
-                counters.too_large.one();
-                return self.refuse(Refusal::TooLarge);
-            }
-            Ok(Err(ReadToEndError::Read(_))) => return,
-            Err(_) => {
-                counters.stalled.one();
-                return self.refuse(Refusal::Stalled);
-            }
-        };
+        let Some(request) = self.request(&limits, &counters).await else { return };
         counters.requests_received.one();
-        let Self { peer, alpn, send, in_use, .. } = self;
-        let reply = ReplySender { stream: Some(send), patience: limits.message_timeout, _in_use: in_use };
+        let Self { peer, alpn, send, hold, in_use, .. } = self;
+        let patience = limits.message_timeout;
+        let reply = ReplySender { stream: Some(send), patience, _hold: Some(hold), _in_use: in_use };
         let incoming = match alpn {
             Alpn::Index => Incoming::Index { peer, request, reply },
             _ => Incoming::Rpc { peer, request, reply },
         };
         // Fails only when the network is closing, and the request with it.
         let _ = arrivals.send(incoming).await;
+    }
+
+    /// A request for content. The engine would set aside a mebibyte for each that has begun, for as long as the peer
+    /// likes.
+    async fn into_fetch(mut self, limits: NetLimits, counters: Arc<Counters>, blobs: Blobs) {
+        let Some(request) = self.request(&limits, &counters).await else { return };
+        blobs.answer(&self.connection, request, self.send).await;
+    }
+
+    /// All of a request, in time and within the limits; otherwise the peer is told why not.
+    async fn request(&mut self, limits: &NetLimits, counters: &Counters) -> Option<Bytes> {
+        let allowed = time_for(limits.request_bytes_max, limits.message_timeout);
+        let read = timeout(allowed, self.read_whole(limits.request_bytes_max)).await;
+        let refusal = match read.unwrap_or(Err(Unread::Refused(Refusal::Stalled))) {
+            Ok(request) => return Some(request),
+            Err(Unread::Gone) => return None,
+            Err(Unread::Refused(refusal)) => refusal,
+        };
+        match refusal {
+            Refusal::TooLarge => counters.too_large.one(),
+            Refusal::Crowded => counters.crowded.one(),
+            _ => counters.stalled.one(),
+        }
+        self.say_no(refusal);
+        None
+    }
+
+    async fn read_whole(&mut self, bytes_max: usize) -> Result<Bytes, Unread> {
+        let mut request = BytesMut::new();
+        while let Some(chunk) = self.recv.read_chunk(READ_BYTES).await.map_err(|_: ReadError| Unread::Gone)? {
+            if request.len() + chunk.len() > bytes_max {
+                return Err(Unread::Refused(Refusal::TooLarge));
+            }
+            request.extend_from_slice(&chunk);
+            self.hold.set(request.len()).map_err(Unread::Refused)?;
+        }
+        Ok(request.freeze())
     }
 }

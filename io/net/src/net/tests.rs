@@ -294,6 +294,73 @@ async fn one_peer_gets_only_its_share_and_is_told_so() {
     close([a, b, c, d]).await;
 }
 
+/// A stranger begins messages and requests on every protocol, and ends none. Method: the same with room for all of it,
+/// and with room for a third.
+#[tokio::test]
+async fn what_is_half_sent_takes_only_so_much_room() {
+    const PIECE: usize = 256 << 10;
+    const PIECES: usize = 4;
+    let protocols = [Alpn::Work, Alpn::Rpc, Alpn::Blobs];
+    let all = (protocols.len() * PIECES * PIECE) as u64;
+    for room in [NetLimits::default().unfinished_bytes_per_ip_max, PIECES * PIECE] {
+        let limits = NetLimits { unfinished_bytes_per_ip_max: room, ..NetLimits::default() };
+        let b = Net::bind(NetConfig { limits, blobs: BlobsAt::Memory, ..config(2) }).await.unwrap();
+        let a = net(1).await;
+        introduce(&a, &b);
+        echo(&b);
+        let mut begun = Vec::new();
+        for alpn in protocols {
+            let connection = rogue(&a, &b, alpn).await;
+            for _ in 0..PIECES {
+                let (mut send, recv) = soon(connection.open_bi()).await.unwrap();
+                let mut piece = vec![0; PIECE];
+                if alpn == Alpn::Work {
+                    piece[0] = SESSION_VERSION;
+                    piece[1..5].copy_from_slice(&(16_u32 << 20).to_le_bytes());
+                }
+                // Where there is no room it is refused half way, which is what this is about.
+                let _ = soon(send.write_all(&piece)).await;
+                begun.push((connection.clone(), send, recv));
+            }
+        }
+        let is_roomy = room as u64 > all;
+        let is_so = |stats: NetStats| if is_roomy { stats.unfinished_bytes >= all } else { stats.crowded > 0 };
+        soon(async {
+            while !is_so(b.stats()) {
+                assert!(b.stats().unfinished_bytes <= room as u64);
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(b.stats().crowded == 0, is_roomy, "{:?}", b.stats());
+        close([a]).await;
+        soon(async {
+            while b.stats().unfinished_bytes > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        close([b]).await;
+    }
+}
+
+/// The engine that serves content would wait for the rest of a request as long as the peer likes, with room set aside.
+#[tokio::test]
+async fn a_request_for_content_must_be_complete_in_time() {
+    let limits = NetLimits { request_bytes_max: 1 << 10, ..impatient() };
+    let b = Net::bind(NetConfig { limits, blobs: BlobsAt::Memory, ..config(2) }).await.unwrap();
+    let a = net(1).await;
+    introduce(&a, &b);
+    let connection = rogue(&a, &b, Alpn::Blobs).await;
+    let (mut slow, _recv) = soon(connection.open_bi()).await.unwrap();
+    slow.write_all(&[0]).await.unwrap();
+    assert_eq!(soon(slow.stopped()).await.unwrap(), Some(Refusal::Stalled.code()));
+    let (mut giant, _recv) = soon(connection.open_bi()).await.unwrap();
+    giant.write_all(&[0; 2 << 10]).await.unwrap();
+    assert_eq!(soon(giant.stopped()).await.unwrap(), Some(Refusal::TooLarge.code()));
+    close([a, b]).await;
+}
+
 #[tokio::test]
 async fn a_private_network_admits_its_members_only() {
     let members: Admit = Arc::new(|peer, alpn| alpn == Alpn::Rpc && peer == key_of(1));
