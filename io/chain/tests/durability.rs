@@ -3,7 +3,8 @@
 mod common;
 
 use std::num::NonZeroU64;
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use alloy_consensus::TrieAccount;
 use alloy_primitives::U256;
@@ -51,6 +52,53 @@ async fn epochs_follow_one_another() {
         result(&rpc, "eth_sendRawTransactionSync", json!([raw])).await;
     }
     assert!(chain.head().number() >= 10, "two epoch ends were passed");
+    assert_eq!(*chain.failure().borrow(), None);
+    chain.close().await;
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("reads").map(|entry| entry.expect("reads")) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => std::fs::copy(entry.path(), to).map(drop).expect("copies"),
+        }
+    }
+}
+
+/// A lone validator whose votes are lost could vote again, and otherwise. It stops and says which files, instead of trying for
+/// ever. The control: with its own files the same ledger goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn votes_that_are_older_than_the_ledger_stop_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (engine, kept) = (dir.path().join("engine"), tempfile::tempdir().expect("a directory"));
+    let mut nonce = 0;
+    for blocks in [2, 3] {
+        let chain = open(dir.path()).expect("opens");
+        for _ in 0..blocks {
+            let raw = hex_of(&transfer(&key(1), nonce, key(2).address()));
+            result(&chain.rpc(), "eth_sendRawTransactionSync", json!([raw])).await;
+            nonce += 1;
+        }
+        chain.close().await;
+        copy_folder(&engine, &kept.path().join(nonce.to_string()));
+    }
+    let put = |nonce: u64| {
+        std::fs::remove_dir_all(&engine).expect("removes");
+        copy_folder(&kept.path().join(nonce.to_string()), &engine);
+    };
+    put(2);
+    let chain = open(dir.path()).expect("opens");
+    let mut failure = chain.failure();
+    let failed = tokio::time::timeout(Duration::from_secs(30), failure.wait_for(Option::is_some)).await;
+    let report = failed.expect("is noticed").expect("is told").clone().expect("a reason");
+    assert!(report.contains("`engine`") && report.contains("hint:"), "{report}");
+    chain.close().await;
+    put(5);
+    let chain = open(dir.path()).expect("opens");
+    let raw = hex_of(&transfer(&key(1), nonce, key(2).address()));
+    result(&chain.rpc(), "eth_sendRawTransactionSync", json!([raw])).await;
     assert_eq!(*chain.failure().borrow(), None);
     chain.close().await;
 }

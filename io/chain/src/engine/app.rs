@@ -5,7 +5,9 @@
 //! - a proposal waits for work, so an idle chain writes nothing;
 //! - a block is executed on its own parent, final or not: `ready` walks back to the first ancestor whose state
 //!   is known and executes forward (after a restart nothing unfinalised is known);
-//! - a final block is acknowledged only after its redb transaction was fsynced.
+//! - a final block is acknowledged only after its redb transaction was fsynced;
+//! - the ledger is never ahead of the engine: a block is handed over after the votes for it were fsynced. So a lone engine that
+//!   builds on a block below the ledger's head has lost files, or has got older ones, and it must not vote again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,11 @@ pub(super) struct App {
 }
 
 impl App {
+    /// Whether nobody else votes: then there is no heartbeat.
+    fn is_alone(&self) -> bool {
+        self.heartbeat.is_none()
+    }
+
     /// Makes the state after `tip` known, executing unknown ancestors oldest first.
     async fn ready(
         &self,
@@ -138,6 +145,14 @@ impl Application<Runtime> for App {
     ) -> Option<Digested<EngineBlock>> {
         self.proposing.send_replace(Proposing::Asked);
         let parent = ancestry.next().await?.inner().0.clone();
+        let (stands, head) = (parent.number(), self.keeper.head_number());
+        if self.is_alone() && stands < head {
+            self.keeper.fail(format!(
+                "the engine stands at block {stands} and the ledger at block {head}: files in the folder `engine` were lost, or \
+                 are an older copy; hint: put back a backup of the whole node"
+            ));
+            return std::future::pending().await;
+        }
         if let Err(reason) = self.ready(&runtime, parent.clone(), ancestry).await {
             tracing::warn!(number = parent.number(), reason, "no proposal");
             self.proposing.send_replace(Proposing::Declined);

@@ -75,8 +75,9 @@ const PEERS_MAX: NonZeroUsize = NZUsize!(32);
 /// Largest message: a block and the certificate that travels with it.
 const MESSAGE_BYTES_MAX: u32 = BLOCK_BYTES_MAX as u32 + 64 * 1024;
 
-/// Longest wait for the engine to leave recovery before it is hurried; doubled at each failure.
+/// Longest wait for the engine to leave recovery before it is hurried; doubled at each failure, up to a minute.
 const RECOVERY_PATIENCE: Duration = Duration::from_millis(500);
+const RECOVERY_PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// With company, an empty block proves at least this often that the leader lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Time that actors get to finish when a session ends.
@@ -100,8 +101,12 @@ impl Engine {
     /// Starts the engine on its own thread.
     pub(crate) fn start(config: EngineConfig) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let thread =
-            std::thread::Builder::new().name("ledger-engine".into()).spawn(move || supervise(&config, &stopped))?;
+        let thread = std::thread::Builder::new().name("ledger-engine".into()).spawn(move || {
+            // Nobody waits for this thread: what it dies of must be said, or the chain stands still in silence.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| supervise(&config, &stopped))) {
+                config.keeper.fail(format!("the engine's supervisor stopped: {}", panic_text(&panic)));
+            }
+        })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
@@ -216,7 +221,7 @@ fn run_sessions(
             End::EpochOver => {}
             End::Stuck => {
                 hurried = true;
-                patience *= 2;
+                patience = (patience * 2).min(RECOVERY_PATIENCE_MAX);
             }
             End::Recovered => hurried = false,
             End::Broken => {
