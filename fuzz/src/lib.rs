@@ -263,7 +263,10 @@ mod tests {
                 }
                 let each_us = start.elapsed().as_micros() / u128::from(runs.max(1));
                 let kib = largest >> 10;
-                println!("{}: {runs} mutations, {each_us} us each, slowest {slowest:?}, at most {kib} KiB", target.name);
+                println!(
+                    "{}: {runs} mutations, {each_us} us each, slowest {slowest:?}, at most {kib} KiB",
+                    target.name
+                );
                 assert!(slowest < HANG, "{} took {slowest:?} for one input", target.name);
                 assert!(largest < MEMORY_MAX, "{} took {kib} KiB for one input", target.name);
                 hungriest.fetch_max(kib, Ordering::Relaxed);

@@ -19,8 +19,8 @@
 
 use glean_types::params::{FRAME_MAX, SLICE_TASKS_MAX};
 use glean_types::{
-    Agreement, Amount, B256, ChannelId, DecodeError, Job, Offer, Receipt, Signed, TaskResult, TaskSpec, Voucher, decode,
-    encode,
+    Agreement, Amount, B256, ChannelId, DecodeError, Job, Offer, Receipt, Signed, TaskResult, TaskSpec, Voucher,
+    decode, encode,
 };
 use serde::{Deserialize, Serialize};
 

@@ -273,8 +273,7 @@ impl Shelf {
     }
 
     fn make_room(&mut self, node: NodeId, brought: Brought) -> Result<(), NotKept> {
-        let of_node: Vec<Key> =
-            self.places.range((node, [0; 20])..=(node, [0xff; 20])).map(|(key, _)| *key).collect();
+        let of_node: Vec<Key> = self.places.range((node, [0; 20])..=(node, [0xff; 20])).map(|(key, _)| *key).collect();
         if of_node.len() >= self.limits.offers_per_node_max {
             // What others said about a machine gives way to what it says itself.
             let is_hearsay = |key: &&Key| self.get(key).is_some_and(|kept| kept.brought < brought);

@@ -24,7 +24,9 @@ pub fn bench(wanted: &[String]) -> Result<()> {
     }
     let mut figures = Vec::new();
     for section in SECTIONS {
-        if wanted.is_empty() && LONG.contains(&section) || !wanted.is_empty() && !wanted.iter().any(|name| name == section) {
+        if wanted.is_empty() && LONG.contains(&section)
+            || !wanted.is_empty() && !wanted.iter().any(|name| name == section)
+        {
             continue;
         }
         eprintln!("measuring: {section}");

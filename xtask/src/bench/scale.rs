@@ -20,6 +20,9 @@ struct Point {
     requester_mib: f64,
 }
 
+/// What a panel shows of each world.
+type Part = fn(&Point) -> f64;
+
 /// Measures, draws, and compares the largest world with the smallest.
 pub fn scale() -> Result<Vec<Figure>> {
     let text = cargo(&["bench", "--bench", "scale"])?;
@@ -39,7 +42,7 @@ pub fn scale() -> Result<Vec<Figure>> {
             Figure::new(format!("{among}: memory of the requester's brain"), at.requester_mib, "MiB"),
         ]);
     }
-    let grows = |part: fn(&Point) -> f64| {
+    let grows = |part: Part| {
         let parts = || points.iter().map(part);
         parts().fold(f64::MIN, f64::max) / parts().fold(f64::MAX, f64::min)
     };
@@ -57,7 +60,8 @@ pub fn scale() -> Result<Vec<Figure>> {
 fn point(line: &str) -> Result<Point> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let number = |name: &str| -> Result<f64> {
-        let pair = words.chunks_exact(2).find(|pair| pair[0] == name).with_context(|| format!("no {name} in: {line}"))?;
+        let pair =
+            words.chunks_exact(2).find(|pair| pair[0] == name).with_context(|| format!("no {name} in: {line}"))?;
         Ok(pair[1].parse()?)
     };
     Ok(Point {
@@ -74,7 +78,7 @@ fn draw(points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(path.parent().ok_or("no folder")?)?;
     let area = SVGBackend::new(&path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let panels: [(&str, fn(&Point) -> f64); 3] = [
+    let panels: [(&str, Part); 3] = [
         ("finding a machine, microseconds per task", |at| at.match_us),
         ("memory for each machine, KiB", |at| at.machine_kib),
         ("memory of the requester's brain, MiB", |at| at.requester_mib),

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use glean_types::{Agreement, Amount, B256, ChannelId, Class, JobId, NodeId, Offer, Paper, Signed};
 
 use crate::io::{Event, FailReason, Output, Record, RunId, Submission, TaskState};
-use crate::market::{Ix, Market, Tie};
+use crate::market::{Ix, Market, Taken, Tie};
 use crate::settle::{PayChannel, SharedReceipt};
 use crate::step::Step;
 use crate::verify::Check;
@@ -71,7 +71,12 @@ impl Relation {
     fn tie(&self) -> Tie {
         if self.channel.as_ref().is_some_and(|channel| !channel.dead) || self.funding.is_some() {
             Tie::Money
-        } else if self.up || self.channel.is_some() || self.opening.is_some() || self.broken.is_some() || self.is_recorded {
+        } else if self.up
+            || self.channel.is_some()
+            || self.opening.is_some()
+            || self.broken.is_some()
+            || self.is_recorded
+        {
             Tie::Known
         } else {
             Tie::None
@@ -244,10 +249,9 @@ impl Requester {
 
     /// Offers that an index node has shown.
     pub fn on_offers(&mut self, step: &mut Step, offers: Vec<Signed<Offer>>) {
-        let known = self.market.machines.len();
-        let any = offers.into_iter().fold(false, |any, offer| self.take_offer(step, offer) || any);
-        self.found_new = self.market.machines.len() > known;
-        if any {
+        let taken: Vec<Taken> = offers.into_iter().filter_map(|offer| self.take_offer(step, offer)).collect();
+        self.found_new = taken.iter().any(|taken| taken.is_new);
+        if !taken.is_empty() {
             self.ranked = self.market.ranked(step.now_ms);
             self.plan(step);
         }
@@ -257,22 +261,22 @@ impl Requester {
     /// made use of at once.
     pub fn on_own_offer(&mut self, step: &mut Step, from: NodeId, offer: Signed<Offer>) {
         let was_ranked = self.market.find(&from).is_some_and(|ix| self.ranked.contains(&ix));
-        if offer.paper.node == from && self.take_offer(step, offer) && !was_ranked {
+        if offer.paper.node == from && self.take_offer(step, offer).is_some() && !was_ranked {
             self.ranked = self.market.ranked(step.now_ms);
             self.plan(step);
         }
     }
 
-    fn take_offer(&mut self, step: &mut Step, offer: Signed<Offer>) -> bool {
+    fn take_offer(&mut self, step: &mut Step, offer: Signed<Offer>) -> Option<Taken> {
         let rels = &self.rels;
         let tie = |ix: Ix| rels.get(ix.0 as usize).map_or(Tie::None, Relation::tie);
         let (us, class, node) = (step.me.node, step.me.class, offer.paper.node);
-        let Ok(taken) = self.market.take(offer, us, class, &step.me.domain, step.now_ms, tie) else { return false };
+        let taken = self.market.take(offer, us, class, &step.me.domain, step.now_ms, tie).ok()?;
         self.grow(step.sessions);
         if taken.is_new {
             *self.rel(taken.ix) = Relation { up: step.sessions.contains(&node), ..Relation::default() };
         }
-        true
+        Some(taken)
     }
 
     pub fn on_connected(&mut self, step: &mut Step, node: NodeId) {
