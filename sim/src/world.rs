@@ -11,8 +11,9 @@ mod build;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu_time::ThreadTime;
 use glean_protocol::{
     Event, Identity, Input, JobView, NoVerdict, Node, Output, Record, RunId, RunOrder, Settings, ShareTerms,
 };
@@ -122,7 +123,7 @@ pub struct World {
     deaf_until_us: BTreeMap<(HostIx, HostIx), u64>,
     deaf_links: u32,
     index: Index,
-    /// Wall time inside the requester's brain and the index: a figure, which decides nothing.
+    /// CPU time inside the requester's brain and the index: a figure, which decides nothing.
     matching: Duration,
     ledger: Ledger,
     invariants: Invariants,
@@ -323,7 +324,7 @@ impl World {
             Some(villain) => villain.on_input(input),
             None => input,
         };
-        let started = (at == 0).then(Instant::now);
+        let started = (at == 0).then(ThreadTime::now);
         let mut outputs = node.step(now_ms, input);
         self.matching += started.map_or(Duration::ZERO, |started| started.elapsed());
         let wake_ms = node.wake_ms();
@@ -364,7 +365,7 @@ impl World {
             Output::Record(_) => {}
             Output::QueryOffers => {
                 let seed = self.random.range(0, u64::MAX - 1);
-                let started = Instant::now();
+                let started = ThreadTime::now();
                 let offers = self.index.query(self.hosts[at].me.class, seed, self.ledger_ms());
                 self.matching += started.elapsed();
                 let delay_us = self.link.latency_us(&mut self.random);

@@ -173,7 +173,7 @@ impl World {
         self.accepted.clone()
     }
 
-    /// Wall time that the requester's brain and the index nodes took so far: all that finding machines for tasks costs.
+    /// CPU time that the requester's brain and the index nodes took so far: all that finding machines for tasks costs.
     pub fn matching(&self) -> Duration {
         self.matching
     }
