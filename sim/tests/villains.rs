@@ -39,11 +39,7 @@ fn every_villain_loses_and_wins_where_its_defence_is_missing() {
             assert!(!wins(World::new(*seed)), "seed {seed}: the {villain} wins");
             without += usize::from(wins(World::new(*seed).without(defence)));
         }
-        assert!(
-            2 * without >= seeds.len(),
-            "without {defence:?} the {villain} wins {without} times of {}",
-            seeds.len()
-        );
+        assert!(2 * without > seeds.len(), "without {defence:?} the {villain} wins {without} times of {}", seeds.len());
         (runs, won) = (runs + seeds.len(), won + without);
     }
     println!(
@@ -116,10 +112,14 @@ fn vanisher(world: World) -> bool {
     !world.view(job).ended
 }
 
-/// Has the others priced out of the job.
+/// Has the others priced out of a job for which there is a little more money than the same job cost before.
 fn haggler(world: World) -> bool {
     let mut world = world.providers(4).villain(0, Haggler::new()).villain(1, Haggler::new());
-    let job = world.submit(300, "0.037");
+    let first = run(&mut world, 300, "1");
+    // All machines are known, and no channel is open any more.
+    world.run_for(1_800_000);
+    let cost = world.view(first).spent;
+    let job = world.submit(300, &cost.saturating_add(cost.scale(8, 100)).to_string());
     world.run_for(1_800_000);
     world.view(job).succeeded < 300
 }
