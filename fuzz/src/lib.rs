@@ -213,7 +213,7 @@ mod tests {
 
     /// Nothing that anybody sends may take so long.
     const HANG: Duration = Duration::from_secs(1);
-    /// Nor so much memory: no input here is longer than a few KiB.
+    /// Nor so much memory, however short it is.
     const MEMORY_MAX: u64 = 16 << 20;
 
     /// The most memory that a decoder held while it read an input, beyond what it held before.

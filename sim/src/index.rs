@@ -1,14 +1,8 @@
 //! The index nodes: the shipped shelves, told and asked as a node's own `offers.rs` does, without the wires between.
 
 use bytes::Bytes;
-use glean_net::index::{
-    Brought, INDEX_EPOCH_MS, INDEX_NODES_MAX, Notice, OFFER_COPIES, Query, Shelf, ShelfLimits, index_nodes_for,
-};
+use glean_net::index::{Brought, Notice, Query, Shelf, ShelfLimits, asked_by_lot, keepers_of};
 use glean_types::{Hash, NodeId, Offer, Signed, decode, encode};
-
-/// Offers asked for in one query, as a node does.
-const OFFERS_MAX: u16 = 256;
-const OFFER_BYTES_MAX: usize = 4_096;
 
 /// All index nodes of a world.
 pub struct Index {
@@ -30,19 +24,18 @@ impl Index {
     /// Tells the index nodes that keep this machine's offers. A full shelf turns it away, as in life.
     pub fn publish(&mut self, offer: &Signed<Offer>, now_ms: u64) {
         let (notice, bytes) = (Notice::of(&offer.paper, now_ms), Bytes::from(encode(offer)));
-        for node in index_nodes_for(&notice.node.0, now_ms / INDEX_EPOCH_MS, &self.nodes, OFFER_COPIES) {
+        for node in keepers_of(&notice.node, now_ms, &self.nodes) {
             let _ = self.shelf(&node).insert(notice.clone(), bytes.clone(), Brought::ByItself, now_ms);
         }
     }
 
     /// Asks a few index nodes by lot; an offer that several of them name is taken once.
-    pub fn query(&mut self, class: Hash, seed: u64, now_ms: u64) -> Vec<Signed<Offer>> {
-        let query = Query { class, offers_max: OFFERS_MAX, seed, ..Query::default() };
-        let asked = index_nodes_for(&seed.to_le_bytes(), 0, &self.nodes, INDEX_NODES_MAX);
+    pub fn query(&mut self, class: Hash, lot: u64, now_ms: u64) -> Vec<Signed<Offer>> {
+        let (asked, query) = (asked_by_lot(lot, &self.nodes), Query::sample(class, lot));
         let mut found: Vec<Bytes> = asked.iter().flat_map(|node| self.shelf(node).query(&query, now_ms)).collect();
         found.sort_unstable();
         found.dedup();
-        found.iter().filter_map(|bytes| decode(bytes, OFFER_BYTES_MAX).ok()).collect()
+        found.iter().filter_map(|bytes| decode(bytes, bytes.len()).ok()).collect()
     }
 
     /// Offers kept by the one that keeps the most.

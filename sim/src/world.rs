@@ -364,9 +364,9 @@ impl World {
         match output {
             Output::Record(_) => {}
             Output::QueryOffers => {
-                let seed = self.random.range(0, u64::MAX - 1);
+                let lot = self.random.range(0, u64::MAX - 1);
                 let started = ThreadTime::now();
-                let offers = self.index.query(self.hosts[at].me.class, seed, self.ledger_ms());
+                let offers = self.index.query(self.hosts[at].me.class, lot, self.ledger_ms());
                 self.matching += started.elapsed();
                 let delay_us = self.link.latency_us(&mut self.random);
                 self.give(delay_us, at, Input::Offers(offers));

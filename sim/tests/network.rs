@@ -413,6 +413,27 @@ fn a_hundred_machines_finish_although_a_third_of_them_vanish() {
     check_large("hundred", 100, seeds(400..420).into_iter().map(|seed| large_world(seed, 100)).collect());
 }
 
+/// Among very many machines an index node's answer will hardly name those that we work with. Here none answers at all after the first
+/// seconds: those at work say themselves that their offer stands, and those with our money are called.
+#[test]
+fn who_works_together_needs_no_index_node() {
+    let guest = Guest { fuel_min: 8_000_000_000, fuel_max: 9_000_000_000, ..Guest::default() };
+    let mut world = World::new(13).providers(4).guest(guest);
+    let first = world.submit(800, "40");
+    world.run_for(20_000);
+    world.close_index();
+    world.run();
+    let took_ms = world.now_ms();
+    assert!(took_ms > 2 * 180_000, "{took_ms} ms: no offer of the beginning stood at the end");
+    assert_eq!(world.right_answers(first), 800);
+    // No session is left, and no offer.
+    world.run_for(300_000);
+    assert!(world.requester().machines().iter().all(|machine| !machine.connected));
+    let second = world.submit(40, "2");
+    world.run();
+    assert_eq!(world.right_answers(second), 40);
+}
+
 /// Long tasks on few machines: a check is another machine's second run, and ours only when that fails.
 #[test]
 fn long_tasks_are_not_run_a_third_time() {

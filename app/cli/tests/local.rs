@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::hosts::eventually;
 use common::load::{JOB_PATIENCE, all_done, job, jobs, pid_of};
@@ -243,10 +244,12 @@ fn crash(pid: u32, signal: Signal) {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     };
+    let start = Instant::now();
     while is_there() {
         // One that has just ended is as good.
         let _ = rustix::process::kill_process(process, signal);
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(start.elapsed() < Duration::from_secs(30), "process {pid} survives {signal:?}");
+        std::thread::yield_now();
     }
 }
 

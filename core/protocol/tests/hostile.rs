@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use glean_protocol::{
     ChannelView, CommitMsg, Identity, Input, NoVerdict, Node, Output, Record, Refusal, RunId, Settings, ShareTerms,
@@ -98,6 +98,26 @@ fn offer(n: u8, seq: u64) -> Signed<Offer> {
         peer: vec![],
     };
     offer.sign(&me.key, &me.domain)
+}
+
+/// What a requester agrees on with node 1.
+fn agreement(requester: &Identity, channel: ChannelId) -> Agreement {
+    Agreement {
+        channel,
+        requester: requester.key.address(),
+        requester_node: requester.node,
+        provider: identity(1).key.address(),
+        provider_node: NodeId([1; 32]),
+        price_per_gfuel: units(1_000_000),
+        created_ms: NOW_MS,
+    }
+}
+
+/// That requester's channel with node 1 as the ledger shows it.
+fn view(requester: &Identity, deposit: u64) -> ChannelView {
+    let (payer, payee) = (requester.key.address(), identity(1).key.address());
+    let (deposit, settled) = (units(deposit), Amount::ZERO);
+    ChannelView { payer, payee, signer: payer, deposit, settled, closing: false }
 }
 
 /// One thing a stranger, a villain or the world does. Numbers are folded onto what exists.
@@ -271,27 +291,13 @@ impl World {
                 message: WorkMsg::Refused { channel, slice: (!lie).then_some(a), refusal: World::refusal(b) },
             },
             13 => {
-                let agreement = Agreement {
-                    channel,
-                    requester: them.key.address(),
-                    requester_node: from,
-                    provider: identity(1).key.address(),
-                    provider_node: NodeId([1; 32]),
-                    price_per_gfuel: units(if lie { 1 } else { 1_000_000 }),
-                    created_ms: a,
-                };
+                let price_per_gfuel = units(if lie { 1 } else { 1_000_000 });
+                let agreement = Agreement { price_per_gfuel, created_ms: a, ..agreement(&them, channel) };
                 Input::Message { from, message: WorkMsg::Open(agreement.sign(&them.key, &them.domain)) }
             }
             14 => Input::ChannelSeen {
                 channel,
-                view: (!lie).then(|| ChannelView {
-                    payer: them.key.address(),
-                    payee: identity(1).key.address(),
-                    signer: them.key.address(),
-                    deposit: units(b % 100_000),
-                    settled: Amount::ZERO,
-                    closing: b.is_multiple_of(11),
-                }),
+                view: (!lie).then(|| ChannelView { closing: b.is_multiple_of(11), ..view(&them, b % 100_000) }),
             },
             15 | 16 => {
                 let count = (b % 5) as u32;
@@ -394,7 +400,7 @@ fn nothing_is_signed_on_a_past_that_came_back() {
         let (first, second) = ([draw(), draw()].concat(), [draw(), draw()].concat());
         let mut world = World::default();
         let whole = live(&mut Node::new(identity(1), Settings::default()), &mut world, Some(submission()), &first);
-        let known: std::collections::BTreeSet<ChannelId> = (2..5).map(|n| ChannelId([n; 32])).collect();
+        let known: BTreeSet<ChannelId> = (2..5).map(|n| ChannelId([n; 32])).collect();
         let archived = &whole[..whole.len() * (past % 8) / 8];
         let again = |record: Option<Record>, work: Option<Submission>| {
             let records = archived.iter().cloned().chain(record);
@@ -427,24 +433,8 @@ fn who_has_lost_its_books_is_worked_for_again_after_one_slice() {
     let mut node = Node::new(identity(1), Settings::default());
     let mut tell = |input: Input| node.step(NOW_MS, input);
     let message = |message: WorkMsg| Input::Message { from, message };
-    let open = |n: u8| {
-        let agreement = Agreement {
-            channel: ChannelId([n; 32]),
-            requester: them.key.address(),
-            requester_node: from,
-            provider: identity(1).key.address(),
-            provider_node: NodeId([1; 32]),
-            price_per_gfuel: units(1_000_000),
-            created_ms: NOW_MS,
-        };
-        message(WorkMsg::Open(agreement.sign(&them.key, &them.domain)))
-    };
-    let seen = |n: u8| {
-        let (payer, payee, signer) = (them.key.address(), identity(1).key.address(), them.key.address());
-        let (deposit, settled) = (units(100_000), Amount::ZERO);
-        let view = Some(ChannelView { payer, payee, signer, deposit, settled, closing: false });
-        Input::ChannelSeen { channel: ChannelId([n; 32]), view }
-    };
+    let open = |n: u8| message(WorkMsg::Open(agreement(&them, ChannelId([n; 32])).sign(&them.key, &them.domain)));
+    let seen = |n: u8| Input::ChannelSeen { channel: ChannelId([n; 32]), view: Some(view(&them, 100_000)) };
     let slice = |slice: u64| {
         let (channel, price_max, specs, holders) =
             (ChannelId([7; 32]), units(10_000), vec![spec(slice as u32)], vec![]);
@@ -484,6 +474,46 @@ fn who_has_lost_its_books_is_worked_for_again_after_one_slice() {
     assert!(agreed.iter().any(|output| matches!(output, Output::Send { message: WorkMsg::Agreed(_), .. })));
 }
 
+/// One machine answers, another finds every price cap too low. The other's copies of the first one's tasks are checks that hold up
+/// its pay: it is asked for each of them once.
+#[test]
+fn who_came_back_without_an_answer_is_not_asked_for_that_check_again() {
+    let (honest, haggler) = (NodeId([2; 32]), NodeId([3; 32]));
+    let mut node = Node::new(identity(1), Settings::default());
+    let mut world = World::default();
+    let mut inbox = vec![
+        Input::Offers(vec![offer(2, 1), offer(3, 1)]),
+        Input::Submit(Box::new(submission())),
+        Input::Connected(honest),
+        Input::Connected(haggler),
+    ];
+    let is_honest = |kind| Deed { kind, who: 2, a: 0, b: 1, lie: false };
+    let (mut answered, mut asked) = (BTreeSet::new(), BTreeMap::<u32, u32>::new());
+    for now_ms in (NOW_MS..).step_by(500).take(200) {
+        inbox.push(Input::Tick);
+        inbox.drain(..).for_each(|input| world.see(node.step(now_ms, input)));
+        for kind in [3, 5] {
+            inbox.extend(std::iter::from_fn(|| world.input(&is_honest(kind))));
+        }
+        for (to, slice) in std::mem::take(&mut world.slices) {
+            let indexes = slice.specs.iter().map(|spec| spec.index);
+            let message = if to == honest {
+                answered.extend(indexes);
+                WorkMsg::Done(Box::new(world.done(to, &slice, &is_honest(7))))
+            } else {
+                indexes
+                    .filter(|index| answered.contains(index))
+                    .for_each(|index| *asked.entry(index).or_default() += 1);
+                let (channel, slice, refusal) = (slice.channel, Some(slice.slice), Refusal::PriceCapTooLow);
+                WorkMsg::Refused { channel, slice, refusal }
+            };
+            inbox.push(Input::Message { from: to, message });
+        }
+    }
+    assert!(!asked.is_empty(), "the haggler was asked for no check");
+    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+}
+
 /// A promise above the deposit is looked up once after it came, and then dropped: whoever bluffs must not keep us asking the ledger. One
 /// that was topped up in the meantime is taken, also when the ledger was being asked already.
 #[test]
@@ -493,28 +523,15 @@ fn a_bluff_is_looked_up_once() {
     let from = them.node;
     let mut tell = |input: Input| node.step(NOW_MS, input);
     let channel = ChannelId([7; 32]);
-    let agreement = Agreement {
-        channel,
-        requester: them.key.address(),
-        requester_node: from,
-        provider: identity(1).key.address(),
-        provider_node: NodeId([1; 32]),
-        price_per_gfuel: units(1_000_000),
-        created_ms: NOW_MS,
+    let open = || {
+        let agreement = agreement(&them, channel).sign(&them.key, &them.domain);
+        Input::Message { from, message: WorkMsg::Open(agreement) }
     };
-    let open = || Input::Message { from, message: WorkMsg::Open(agreement.clone().sign(&them.key, &them.domain)) };
     let pay = |n: u64| {
         let voucher = Voucher { channel, cumulative: units(n) }.sign(&them.key, &them.domain);
         Input::Message { from, message: WorkMsg::Pay(voucher) }
     };
-    let seen = |deposit: u64| {
-        let (payer, payee, signer) = (them.key.address(), identity(1).key.address(), them.key.address());
-        let (deposit, settled) = (units(deposit), Amount::ZERO);
-        Input::ChannelSeen {
-            channel,
-            view: Some(ChannelView { payer, payee, signer, deposit, settled, closing: false }),
-        }
-    };
+    let seen = |deposit: u64| Input::ChannelSeen { channel, view: Some(view(&them, deposit)) };
     let asks = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::LookUpChannel(_)));
     let earns = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Record(Record::Earned(_))));
     tell(Input::Share(Some(terms())));

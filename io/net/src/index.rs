@@ -2,7 +2,7 @@
 //!
 //! An index node is a notice board, not a market: it keeps signed offers until they expire and hands out
 //! those that match. It cannot forge an offer, only omit one, so offers go to several index nodes chosen
-//! by [`index_nodes_for`], and requesters ask several.
+//! by [`keepers_of`], and requesters ask several.
 //!
 //! What must stay true:
 //!
@@ -23,12 +23,14 @@ use bytes::Bytes;
 use glean_types::{Amount, Hash, NodeId, Offer, params};
 use serde::{Deserialize, Serialize};
 
-/// Most index nodes that are asked, or told, at once.
-pub const INDEX_NODES_MAX: usize = 5;
+/// Most index nodes that are asked at once.
+const INDEX_NODES_MAX: usize = 5;
 /// Index nodes that keep the same offer: one honest one among them is enough.
-pub const OFFER_COPIES: usize = 3;
+const OFFER_COPIES: usize = 3;
 /// How long the same index nodes keep an offer, milliseconds: who keeps whom cannot be arranged for long.
-pub const INDEX_EPOCH_MS: u64 = 3_600_000;
+const INDEX_EPOCH_MS: u64 = 3_600_000;
+/// Offers asked for in one query: plenty for one job, little enough for one message.
+const SAMPLE_MAX: u16 = 256;
 
 /// What validation found in an offer: the part of it that a query can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,11 @@ pub struct Query {
 }
 
 impl Query {
+    /// Any machines of a class, by lot.
+    pub fn sample(class: Hash, lot: u64) -> Query {
+        Query { class, offers_max: SAMPLE_MAX, seed: lot, ..Query::default() }
+    }
+
     fn matches(&self, notice: &Notice) -> bool {
         self.price_per_gfuel_max.is_none_or(|max| notice.price_per_gfuel <= max)
             && notice.mem_max >= self.mem_min
@@ -351,16 +358,25 @@ impl Iterator for Lots {
     }
 }
 
-/// Which of the known index nodes keep the offers of a topic in an epoch. The topic is the machine that offers, so the load
-/// is spread evenly however many machines there are; whoever asks takes some index nodes by lot, and has a fair sample.
+/// The index nodes that keep a machine's offers now. The load is spread evenly however many machines there are.
+pub fn keepers_of(machine: &NodeId, now_ms: u64, known: &[NodeId]) -> Vec<NodeId> {
+    choose(&machine.0, now_ms / INDEX_EPOCH_MS, known, OFFER_COPIES)
+}
+
+/// The index nodes that a lot falls on: whoever asks them has a fair sample of all machines.
+pub fn asked_by_lot(lot: u64, known: &[NodeId]) -> Vec<NodeId> {
+    choose(&lot.to_le_bytes(), 0, known, INDEX_NODES_MAX)
+}
+
+/// Some of the known index nodes for a topic in an epoch.
 ///
 /// Highest hash of topic, epoch and node wins, so both sides compute the same few nodes without asking
 /// anyone, a node that joins or leaves moves only its own share, and who keeps what changes with time.
-pub fn index_nodes_for(topic: &[u8], epoch: u64, known: &[NodeId], count: usize) -> Vec<NodeId> {
+fn choose(topic: &[u8], epoch: u64, known: &[NodeId], count: usize) -> Vec<NodeId> {
     let mut ranked: Vec<_> = known.iter().map(|node| (weight(topic, epoch, node), *node)).collect();
     ranked.sort_unstable();
     ranked.dedup();
-    ranked.into_iter().rev().map(|(_, node)| node).take(count.min(INDEX_NODES_MAX)).collect()
+    ranked.into_iter().rev().map(|(_, node)| node).take(count).collect()
 }
 
 fn weight(topic: &[u8], epoch: u64, node: &NodeId) -> [u8; 32] {
@@ -555,16 +571,17 @@ mod tests {
     #[test]
     fn both_sides_choose_the_same_index_nodes_and_a_leaver_moves_only_its_share() {
         let known: Vec<_> = (0..50).map(|i| NodeId([i; 32])).collect();
-        let chosen = index_nodes_for(b"machine", 3, &known, 3);
+        let chosen = choose(b"machine", 3, &known, 3);
         let mut shuffled = known.clone();
         shuffled.reverse();
         shuffled.extend_from_slice(&known);
-        assert_eq!(index_nodes_for(b"machine", 3, &shuffled, 3), chosen);
-        assert_ne!(index_nodes_for(b"machine", 4, &known, 3), chosen, "the set changes with the epoch");
+        assert_eq!(choose(b"machine", 3, &shuffled, 3), chosen);
+        assert_ne!(choose(b"machine", 4, &known, 3), chosen, "the set changes with the epoch");
         let without: Vec<_> = known.iter().copied().filter(|n| *n != chosen[1]).collect();
-        let after = index_nodes_for(b"machine", 3, &without, 3);
+        let after = choose(b"machine", 3, &without, 3);
         assert_eq!((after[0], after[1]), (chosen[0], chosen[2]));
-        assert_eq!(index_nodes_for(b"machine", 3, &known[..2], 5).len(), 2);
-        assert_eq!(index_nodes_for(b"machine", 3, &known, 50).len(), INDEX_NODES_MAX);
+        assert_eq!(choose(b"machine", 3, &known[..2], 5).len(), 2);
+        assert_eq!(keepers_of(&known[0], 0, &known).len(), OFFER_COPIES);
+        assert_eq!(asked_by_lot(7, &known).len(), INDEX_NODES_MAX);
     }
 }

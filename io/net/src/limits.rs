@@ -54,6 +54,9 @@ pub struct NetLimits {
     /// How often an idle connection shows that it lives, which also keeps the way through home routers
     /// open. At most 5 s.
     pub keep_alive: Duration,
+    /// The same on a connection for work that we dialled. Whoever waits there for an answer sends nothing and so cannot
+    /// miss that it came: two of these without a sign of life, and the peer is asked whether it was restarted.
+    pub keep_alive_at_work: Duration,
     /// An incoming connection without any open stream is closed after this.
     pub unused_timeout: Duration,
     /// Blob bytes per second sent to one peer; 0 is no limit.
@@ -87,6 +90,7 @@ impl Default for NetLimits {
             dial_timeout: Duration::from_secs(15),
             silence_timeout: Duration::from_secs(75),
             keep_alive: Duration::from_secs(5),
+            keep_alive_at_work: Duration::from_secs(1),
             unused_timeout: Duration::from_secs(300),
             blob_bytes_per_second: 0,
             blob_requests_max: 256,

@@ -405,7 +405,7 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
         .alpns(Alpn::ALL.iter().map(|alpn| alpn.name().to_vec()).collect())
         .relay_mode(relay_mode)
         .portmapper_config(PortmapperConfig::Disabled)
-        .transport_config(transport_config(&config.limits));
+        .transport_config(transport_config(&config.limits, config.limits.keep_alive));
     if !config.bind.is_empty() {
         builder = builder.clear_ip_transports();
     }
@@ -417,12 +417,12 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
 
 /// Windows of single streams stay at the transport's default: larger ones break connections that lose
 /// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
-fn transport_config(limits: &NetLimits) -> QuicTransportConfig {
+pub(crate) fn transport_config(limits: &NetLimits, keep_alive: Duration) -> QuicTransportConfig {
     let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
     QuicTransportConfig::builder()
         .max_idle_timeout(Some(silence))
-        .keep_alive_interval(limits.keep_alive)
-        .default_path_keep_alive_interval(limits.keep_alive)
+        .keep_alive_interval(keep_alive)
+        .default_path_keep_alive_interval(keep_alive)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // Of connections that peers open; `Pool` opens our own ones further.

@@ -16,14 +16,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use glean_types::NodeId;
-use iroh::Endpoint;
-use iroh::endpoint::{ConnectError, ConnectWithOptsError, Connection, PathEvent, VarInt, WeakConnectionHandle};
+use iroh::endpoint::{
+    ConnectError, ConnectOptions, ConnectWithOptsError, Connection, PathEvent, VarInt, WeakConnectionHandle,
+};
+use iroh::{Endpoint, EndpointAddr};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::address::AddressBook;
 use crate::errors::DialError;
 use crate::limits::NetLimits;
+use crate::net::transport_config;
 use crate::stats::Counters;
 use crate::wire::Refusal;
 
@@ -89,10 +92,8 @@ impl Alpn {
 pub(crate) struct Pool {
     endpoint: Endpoint,
     pub(crate) book: Arc<AddressBook>,
-    dial_timeout: Duration,
-    unread_bytes_max: u32,
-    /// A connection that lives is heard of within this: two signs of life.
-    heard_within: Duration,
+    /// What every connection that we dial is given; its signs of life are told apart by [`Pool::keep_alive`].
+    limits: NetLimits,
     counters: Arc<Counters>,
     lines: Arc<Mutex<Lines>>,
 }
@@ -119,15 +120,7 @@ impl Line {
 
 impl Pool {
     pub(crate) fn new(endpoint: Endpoint, book: AddressBook, limits: &NetLimits, counters: Arc<Counters>) -> Self {
-        Self {
-            endpoint,
-            book: Arc::new(book),
-            dial_timeout: limits.dial_timeout,
-            unread_bytes_max: limits.unread_bytes_max,
-            heard_within: limits.keep_alive * 2,
-            counters,
-            lines: Arc::default(),
-        }
+        Self { endpoint, book: Arc::new(book), limits: limits.clone(), counters, lines: Arc::default() }
     }
 
     /// The live connection to a peer, dialled if there is none.
@@ -171,14 +164,15 @@ impl Pool {
     }
 
     async fn dial(&self, peer: NodeId, alpn: Alpn) -> Result<Connection, DialError> {
-        let dialled = match timeout(self.dial_timeout, self.attempts(peer, alpn)).await {
+        let dial_timeout = self.limits.dial_timeout;
+        let dialled = match timeout(dial_timeout, self.attempts(peer, alpn)).await {
             Ok(dialled) => dialled,
-            Err(_) => Err(DialError::TimedOut { peer, after_ms: self.dial_timeout.as_millis() as u64 }),
+            Err(_) => Err(DialError::TimedOut { peer, after_ms: dial_timeout.as_millis() as u64 }),
         };
         match &dialled {
             Ok(connection) => {
                 self.counters.connections_dialled.one();
-                connection.set_receive_window(VarInt::from_u32(self.unread_bytes_max));
+                connection.set_receive_window(VarInt::from_u32(self.limits.unread_bytes_max));
             }
             Err(_) => self.counters.dials_failed.one(),
         }
@@ -192,14 +186,28 @@ impl Pool {
         let mut patience = FIRST_ATTEMPT;
         loop {
             let addr = self.book.find(peer).to_iroh().map_err(|source| DialError::BadAddress { peer, source })?;
-            if let Ok(done) = timeout(patience, self.endpoint.connect(addr, alpn.name())).await {
+            if let Ok(done) = timeout(patience, self.attempt(addr, alpn)).await {
                 return done.map_err(|e| dial_error(peer, e));
             }
             patience *= 2;
         }
     }
 
-    /// Looks after a connection until it is closed.
+    async fn attempt(&self, addr: EndpointAddr, alpn: Alpn) -> Result<Connection, ConnectError> {
+        let transport = transport_config(&self.limits, self.keep_alive(alpn));
+        let options = ConnectOptions::new().with_transport_config(transport);
+        Ok(self.endpoint.connect_with_opts(addr, alpn.name(), options).await?.await?)
+    }
+
+    /// How often a connection that we dialled shows that it lives.
+    fn keep_alive(&self, alpn: Alpn) -> Duration {
+        match alpn {
+            Alpn::Work => self.limits.keep_alive_at_work,
+            Alpn::Index | Alpn::Rpc | Alpn::Blobs | Alpn::Mirror => self.limits.keep_alive,
+        }
+    }
+
+    /// Looks after a connection until it is closed. One that lives is heard of at least every other time.
     async fn watch(self, connection: WeakConnectionHandle, peer: NodeId, alpn: Alpn) {
         let mut closed = std::pin::pin!(async {
             tokio::select! {
@@ -207,14 +215,14 @@ impl Pool {
                 () = give_up_with_path(&connection) => {}
             }
         });
-        let mut heard = 0;
-        while timeout(self.heard_within, &mut closed).await.is_err() {
+        let (mut heard, mut silences) = (0, 0);
+        while timeout(self.keep_alive(alpn), &mut closed).await.is_err() {
             let Some(suspect) = connection.upgrade() else { break };
             let now = datagrams_from(&suspect);
-            if now == heard {
+            silences = if now == heard { silences + 1 } else { 0 };
+            heard = now;
+            if silences >= 2 {
                 self.examine(suspect, peer, alpn).await;
-            } else {
-                heard = now;
             }
         }
         self.forget(peer, alpn);

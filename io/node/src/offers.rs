@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use glean_net::index::{INDEX_EPOCH_MS, INDEX_NODES_MAX, OFFER_COPIES, Query, index_nodes_for};
+use glean_net::index::{Query, asked_by_lot, keepers_of};
 use glean_net::{IndexNode, Net, Validate, publish, query};
 use glean_types::{Hash, NodeId, Offer, Signed, decode, encode};
 
@@ -12,8 +12,6 @@ use crate::clock::now_ms;
 use crate::home::Home;
 
 const OFFER_BYTES_MAX: usize = 4096;
-/// Machines asked for in one query: plenty for one job, little enough for one message.
-const OFFERS_MAX: u16 = 256;
 /// Where an index node keeps its shelf, and how large that may be.
 const SHELF_FILE: &str = "index.bin";
 const SHELF_BYTES_MAX: usize = 64 << 20;
@@ -51,7 +49,7 @@ impl Offers {
         {
             tracing::warn!(reason, "our own index refused our offer");
         }
-        let keepers = index_nodes_for(&self.net.id().0, now_ms() / INDEX_EPOCH_MS, &self.index_nodes, OFFER_COPIES);
+        let keepers = keepers_of(&self.net.id(), now_ms(), &self.index_nodes);
         if !keepers.is_empty()
             && let Err(error) = publish(&self.net, &keepers, &bytes).await
         {
@@ -63,9 +61,8 @@ impl Offers {
     pub async fn query(&self) -> Vec<Signed<Offer>> {
         let mut lot = [0; 8];
         getrandom::fill(&mut lot).expect("the operating system has randomness");
-        let asked = index_nodes_for(&lot, 0, &self.index_nodes, INDEX_NODES_MAX);
-        let seed = u64::from_le_bytes(lot);
-        let wanted = Query { class: self.class, offers_max: OFFERS_MAX, seed, ..Query::default() };
+        let lot = u64::from_le_bytes(lot);
+        let (asked, wanted) = (asked_by_lot(lot, &self.index_nodes), Query::sample(self.class, lot));
         let mut found = Vec::new();
         if let Some(own) = &self.own {
             found.extend(own.find(&wanted, now_ms()));

@@ -141,6 +141,11 @@ impl World {
         self.add_provider();
     }
 
+    /// From now on no index node takes offers or answers.
+    pub fn close_index(&mut self) {
+        self.index = Index::new(0);
+    }
+
     // ---- jobs ----
 
     /// Hands a job with so many tasks and this budget to the requester, in a second from now.

@@ -23,7 +23,7 @@ struct Point {
 /// What a panel shows of each world.
 type Part = fn(&Point) -> f64;
 
-/// Measures, draws, and compares the largest world with the smallest.
+/// Measures, draws, and compares the worst world with the best.
 pub fn scale() -> Result<Vec<Figure>> {
     let text = cargo(&["bench", "--bench", "scale"])?;
     let lines = text.lines().filter_map(|line| line.strip_prefix("scale: "));
@@ -47,10 +47,9 @@ pub fn scale() -> Result<Vec<Figure>> {
         parts().fold(f64::MIN, f64::max) / parts().fold(f64::MAX, f64::min)
     };
     figures.extend([
-        Figure::new("largest over smallest: finding a machine", grows(|at| at.match_us), "x").bar(Bar::AtMost(2.0)),
-        Figure::new("largest over smallest: memory for each machine", grows(|at| at.machine_kib), "x")
-            .bar(Bar::AtMost(2.0)),
-        Figure::new("largest over smallest: memory of the requester", grows(|at| at.requester_mib), "x")
+        Figure::new("worst over best: finding a machine", grows(|at| at.match_us), "x").bar(Bar::AtMost(2.0)),
+        Figure::new("worst over best: memory for each machine", grows(|at| at.machine_kib), "x").bar(Bar::AtMost(2.0)),
+        Figure::new("worst over best: memory of the requester", grows(|at| at.requester_mib), "x")
             .bar(Bar::AtMost(2.0)),
     ]);
     Ok(figures)

@@ -424,7 +424,7 @@ fn a_peer_that_vanishes_is_missed_and_an_idle_one_is_kept() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (here, there) = (runtime(), runtime());
     let silence = Duration::from_secs(2);
-    let limits = NetLimits { silence_timeout: silence, keep_alive: silence / 4, ..NetLimits::default() };
+    let limits = NetLimits { silence_timeout: silence, keep_alive_at_work: silence / 4, ..NetLimits::default() };
     let a = here.block_on(limited(1, limits));
     let b = there.block_on(net(2));
     introduce(&a, &b);
@@ -476,7 +476,7 @@ async fn a_mirror_shows_where_packets_come_from() {
 fn a_peer_that_was_restarted_is_found_again() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (here, there) = (runtime(), runtime());
-    let limits = NetLimits { keep_alive: Duration::from_millis(200), ..NetLimits::default() };
+    let limits = NetLimits { keep_alive_at_work: Duration::from_millis(200), ..NetLimits::default() };
     assert!(limits.silence_timeout > PATIENCE * 2, "or the test would prove nothing");
     let a = here.block_on(limited(1, limits));
     let b = there.block_on(net(2));
