@@ -42,8 +42,8 @@ const COMPILED_BYTES_MAX: u64 = 2 << 30;
 const CACHE_BYTES_MAX: u64 = 8 << 30;
 /// Until a worker is ready, and until an idle one takes an order.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Beyond a task's own timeout, for pipes and a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Beyond a task's own timeout, for pipes.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A worker without work is let go after this long.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// Orders sent ahead of the answers, so that a worker never waits for the pipe; more follow in these steps.

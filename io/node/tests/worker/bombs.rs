@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use glean_node::worker::RunRequest;
-use glean_types::Outcome;
+use glean_types::{Hash, Outcome};
 use glean_vm::ModuleLimits;
 
 use super::escape::{GUEST, is_there};
@@ -21,6 +21,8 @@ use super::{Bench, request};
 pub const TIME: Duration = Duration::from_secs(2);
 pub const MEMORY: u64 = 64 << 20;
 pub const OUTPUT: u64 = 8 << 20;
+/// A bomb has ended so long after its time; twice the bar of 2 s, for a busy machine. What was measured is printed.
+const BITE_MAX: Duration = Duration::from_secs(4);
 /// A few at once: the machine stays usable, and all of it short.
 const AT_ONCE: usize = 4;
 /// The next honest job is there by then; a wide margin over what is measured and printed.
@@ -124,21 +126,29 @@ pub async fn bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing() {
         output_max: OUTPUT,
         ..request(&[])
     };
-    let (mut before, mut slowest_ms, mut honest_ms) = (0, 0, 0);
+    let (mut before, mut over_ms, mut compiled_ms, mut honest_ms) = (0, 0, 0, 0);
     // Twice: what a first time costs once is not growth.
     for round in 0..2 {
         for bomb in &bombs {
             let start = Instant::now();
-            let fate = fate(&bench, bomb, &limits).await;
-            let took_ms = start.elapsed().as_millis();
-            slowest_ms = slowest_ms.max(took_ms);
+            let ready = compiled(&bench, bomb).await;
+            let compile_ms = start.elapsed().as_millis();
+            let start = Instant::now();
+            let fate = match ready {
+                Ok(program) => fate(&bench, bomb, program, &limits).await,
+                Err(refused) => refused,
+            };
+            let ran = start.elapsed();
+            let over = ran.saturating_sub(TIME);
+            assert!(over < BITE_MAX, "{} ended {} ms after its time: {fate}", bomb.name, over.as_millis());
+            (over_ms, compiled_ms) = (over_ms.max(over.as_millis()), compiled_ms.max(compile_ms));
             let next = Instant::now();
             let honest = bench.run_one(&guest("noop.wasm"), request(&[])).await.unwrap();
             assert_eq!(honest.outcome, Outcome::Exit(0), "after {}", bomb.name);
             assert!(next.elapsed() < HONEST_PATIENCE, "after {}", bomb.name);
             honest_ms = honest_ms.max(next.elapsed().as_millis());
             if round == 0 {
-                println!("     {}: {fate} in {took_ms} ms", bomb.name);
+                println!("     {}: {fate} in {} ms, after {compile_ms} ms of compiling", bomb.name, ran.as_millis());
             }
         }
         if round == 0 {
@@ -149,22 +159,23 @@ pub async fn bombs_go_off_in_their_own_worker_and_cost_the_next_job_nothing() {
     assert!(after <= before + before / 10 + 1_024, "the node grew from {before} to {after} KiB");
     let control = control(&bombs);
     println!(
-        r#"BAR {{"bar":"bombs","what":"programs that take memory, tables, files, descriptors, output, stack, time or a compile without end: that harmed the node or the next job","runs":{},"control":"{control}","note":"the slowest, with its compile, was stopped in {slowest_ms} ms; the next honest job took at most {honest_ms} ms; the node's memory {before} -> {after} KiB"}}"#,
-        2 * bombs.len()
+        r#"BAR {{"bar":"bombs","what":"programs that take memory, tables, files, descriptors, output, stack, time or a compile without end: that harmed the node or the next job","runs":{},"control":"{control}","note":"none ran for more than {over_ms} ms beyond its {} s; the slowest compile took {compiled_ms} ms; the next honest job took at most {honest_ms} ms; the node's memory {before} -> {after} KiB"}}"#,
+        2 * bombs.len(),
+        TIME.as_secs()
     );
 }
 
+/// The bomb, ready to go off, or why not.
+async fn compiled(bench: &Bench, bomb: &Bomb) -> Result<Hash, String> {
+    let program = glean_vm::prepare(&bomb.wasm, &ModuleLimits::default()).map_err(|why| format!("refused: {why}"))?;
+    let ready = bench.pool.ensure_program(program.id, program.bytes.into()).await;
+    ready.map(|()| program.id).map_err(|why| format!("not compiled: {why}"))
+}
+
 /// What became of a bomb behind our limits.
-async fn fate(bench: &Bench, bomb: &Bomb, limits: &RunRequest) -> String {
-    let program = match glean_vm::prepare(&bomb.wasm, &ModuleLimits::default()) {
-        Err(refused) => return format!("refused: {refused}"),
-        Ok(program) => program,
-    };
-    if let Err(refused) = bench.pool.ensure_program(program.id, program.bytes.into()).await {
-        return format!("not compiled: {refused}");
-    }
+async fn fate(bench: &Bench, bomb: &Bomb, program: Hash, limits: &RunRequest) -> String {
     let asked = RunRequest { args: request(&bomb.args).args, ..limits.clone() };
-    match bench.pool.run_batch(program.id, vec![asked]).await.remove(0) {
+    match bench.pool.run_batch(program, vec![asked]).await.remove(0) {
         Ok(reply) => {
             let said = String::from_utf8_lossy(&reply.stdout[..reply.stdout.len().min(80)]).into_owned();
             format!("{:?} {said:?}", reply.outcome)
