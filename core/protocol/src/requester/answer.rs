@@ -294,7 +294,7 @@ impl Requester {
     ) {
         match item.role {
             Role::Original | Role::Backup => {
-                let adopted = self.orphan_check(slot, seq, item.index);
+                let adopted = self.orphan_check(step, slot, seq, item.index);
                 let job = &mut self.jobs[slot];
                 let task = &mut job.tasks[item.index as usize];
                 task.live = task.live.saturating_sub(1);

@@ -64,7 +64,7 @@ impl Requester {
         let agrees = task.is_answered() && task.leaf == leaf;
         match item.role {
             Role::Original | Role::Backup if !task.is_over() => job.set_state(item.index, TaskState::Checking),
-            Role::Copy if !task.is_over() => self.adopt(seq, slot, item.index),
+            Role::Copy if !task.is_over() => self.adopt(step, seq, slot, item.index),
             Role::Copy | Role::Canary if agrees => self.credit(step, ix),
             Role::Retro => {
                 job.retro_open = job.retro_open.saturating_sub(1);
@@ -208,20 +208,26 @@ impl Requester {
         }
     }
 
-    /// A copy becomes the answer itself, since the machine that was to be checked will not give one.
-    fn adopt(&mut self, seq: u64, slot: usize, index: u32) {
+    /// A copy becomes the answer itself, since the machine that was to be checked will not give one. Now it may be chosen for
+    /// a check like any other answer: a stranger's always is.
+    fn adopt(&mut self, step: &mut Step, seq: u64, slot: usize, index: u32) {
         let Some(slice) = self.slices.get_mut(&seq) else { return };
-        let is_answered = slice.is_answered();
-        if let Some(item) = slice.items.iter_mut().find(|item| item.index == index) {
-            item.role = Role::Original;
-            let job = &mut self.jobs[slot];
-            job.tasks[index as usize].live += 1;
-            job.set_state(index, if is_answered { TaskState::Checking } else { TaskState::Leased });
+        let (is_answered, ix) = (slice.is_answered(), slice.machine);
+        let Some(at) = slice.items.iter().position(|item| item.index == index) else { return };
+        slice.items[at].role = Role::Original;
+        let mut adopted = vec![slice.items[at]];
+        let job = &mut self.jobs[slot];
+        job.tasks[index as usize].live += 1;
+        job.set_state(index, if is_answered { TaskState::Checking } else { TaskState::Leased });
+        let pending = self.choose_checks(step, slot, ix, seq, &mut adopted, false);
+        if let Some(slice) = self.slices.get_mut(&seq).filter(|_| pending > 0) {
+            slice.pending += pending;
+            self.compare(step, seq, at);
         }
     }
 
     /// The original of a check will not be answered: ends the check. True if a copy took its place.
-    pub(super) fn orphan_check(&mut self, slot: usize, seq: u64, index: u32) -> bool {
+    pub(super) fn orphan_check(&mut self, step: &mut Step, slot: usize, seq: u64, index: u32) -> bool {
         let key = (slot, index);
         self.jobs[slot].tasks[index as usize].checked_by = Ix::NONE;
         if self.checks.get(&key).is_none_or(|check| check.original != seq) {
@@ -240,7 +246,7 @@ impl Requester {
             })
         });
         if let Some(copy) = heir {
-            self.adopt(copy, slot, index);
+            self.adopt(step, copy, slot, index);
         }
         heir.is_some()
     }
