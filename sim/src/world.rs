@@ -113,7 +113,8 @@ pub struct World {
     seed: u64,
     random: Random,
     now_us: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
+    /// Boxed: a tree of large things spends its time moving them.
+    queue: BTreeMap<(u64, u64), Box<Happening>>,
     number: u64,
     hosts: Vec<Host>,
     by_node: BTreeMap<NodeId, HostIx>,
@@ -264,7 +265,7 @@ impl World {
 
     fn after(&mut self, delay_us: u64, happening: Happening) {
         self.number += 1;
-        self.queue.insert((self.now_us + delay_us, self.number), happening);
+        self.queue.insert((self.now_us + delay_us, self.number), Box::new(happening));
     }
 
     fn give(&mut self, delay_us: u64, to: HostIx, input: Input) {
@@ -279,7 +280,7 @@ impl World {
     fn advance(&mut self) -> bool {
         let Some(((at_us, _), happening)) = self.queue.pop_first() else { return false };
         self.now_us = self.now_us.max(at_us);
-        match happening {
+        match *happening {
             Happening::Tick(host) => {
                 if self.hosts[host].next_tick_us == Some(at_us) {
                     self.hosts[host].next_tick_us = None;
