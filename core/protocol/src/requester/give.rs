@@ -199,10 +199,12 @@ impl Requester {
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
         let others = self.ranked.len().min(step.settings.machines_max).min(waiting as usize);
         let share = budget.scale(1, u32::try_from(engaged.max(others).max(1)).unwrap_or(u32::MAX));
-        let mut add = step.settings.deposit_aim.min(room).min(share).max(least);
         let Some(machine) = self.market.get(ix) else { return };
         let (provider, payee) = (machine.node, machine.provider);
         let rel = &mut self.rels[ix.0 as usize];
+        // As much again as was paid in before: a long job costs a few transactions, and not one for every few slices.
+        let before = rel.channel.as_ref().filter(|channel| !channel.dead).map_or(Amount::ZERO, |c| c.purse.total);
+        let mut add = step.settings.deposit_aim.max(before).min(room).min(share).max(least);
         let is_new = rel.channel.as_ref().is_none_or(|channel| channel.dead);
         // One that may be on the ledger already is opened as it was begun.
         let begun = rel.opening.filter(|_| is_new);
@@ -522,14 +524,12 @@ impl Requester {
     /// Where a machine may fetch a job's inputs from, besides us: from those that have answered for it last.
     pub(super) fn holders(&self, step: &Step, slot: usize, ix: Ix) -> Vec<Vec<u8>> {
         let is_up = |holder: &Ix| self.rels.get(holder.0 as usize).is_some_and(|rel| rel.up);
-        let has_them = self.jobs[slot].paid_slices.keys().filter(|holder| **holder != ix && is_up(holder));
+        let has_them = &self.jobs[slot].paid_slices;
+        // Not the same few for everybody: for each machine those that come after it.
+        let after = has_them.range(Ix(ix.0.saturating_add(1))..).chain(has_them.range(..ix));
+        let up = after.map(|(holder, _)| holder).filter(|holder| is_up(holder));
         let offer = |holder: &Ix| self.market.get(*holder)?.standing(step.now_ms).map(|offer| offer.peer.clone());
-        let mut holders: Vec<Vec<u8>> = has_them.filter_map(offer).collect();
-        // Not the same few for everybody.
-        let count = holders.len().max(1);
-        holders.rotate_left(ix.0 as usize % count);
-        holders.truncate(HOLDERS_MAX);
-        holders
+        up.filter_map(offer).take(HOLDERS_MAX).collect()
     }
 
     /// What a slice should take, and how long its lease is.

@@ -320,14 +320,13 @@ impl Requester {
     fn dial(&mut self, step: &mut Step, ix: Ix) {
         let Some(machine) = self.market.get(ix) else { return };
         let Some(offer) = &machine.offer else { return };
-        let (node, peer) = (machine.node, offer.peer.clone());
         let now_ms = step.now_ms;
         let rel = &mut self.rels[ix.0 as usize];
         let is_due = rel.dialled_ms.is_none_or(|at| at.saturating_add(REDIAL_MS) <= now_ms);
         if !rel.up && is_due && now_ms >= rel.backoff_until_ms {
             rel.dialled_ms = Some(now_ms);
             rel.down_since_ms.get_or_insert(now_ms);
-            step.put(Output::Dial { node, peer });
+            step.put(Output::Dial { node: machine.node, peer: offer.peer.clone() });
         }
     }
 
