@@ -606,7 +606,12 @@ impl World {
         host.life += 1;
         host.stopped.clear();
         host.next_tick_us = None;
-        host.slots_us.iter_mut().for_each(|slot| *slot = 0);
+        // A slot is busy without a pause until it is free: what it has not burnt by now it never will.
+        let now_us = self.now_us;
+        let unburnt_us: u64 = host.slots_us.iter_mut().map(|slot| std::mem::take(slot).saturating_sub(now_us)).sum();
+        let unburnt = unburnt_us * host.mfuel_per_s;
+        host.fuel_run -= unburnt;
+        self.fuel_run -= unburnt;
         let peers: Vec<HostIx> =
             self.sessions.keys().filter(|(a, b)| *a == at || *b == at).map(|(a, b)| a + b - at).collect();
         for peer in peers {
