@@ -18,7 +18,7 @@ use crate::settle::SharedReceipt;
 use crate::step::Step;
 use crate::verify::{Answer, CREDIT_MAX, Check, Finding, Place};
 use crate::wire::NoVerdict;
-use crate::work::{Item, Role};
+use crate::work::{Item, Role, Slice};
 
 /// Tasks of one order to our own worker, if they are short,
 const OWN_TASKS: u64 = 8;
@@ -292,7 +292,8 @@ impl Requester {
     fn hurry_copy(&mut self, step: &Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
         let is_late = self.slices.get(&check.original).is_some_and(|slice| self.is_late(step, slice));
-        if is_late && !check.answers.is_empty() && self.has_own_room(key.0) {
+        let is_held = |seq| self.slices.get(seq).is_some_and(Slice::is_answered);
+        if is_late && check.holds.iter().any(is_held) && self.has_own_room(key.0) {
             self.ask_own(key);
         }
     }
@@ -300,13 +301,16 @@ impl Requester {
     fn hurry(&mut self, step: &mut Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
         let Some(answered_ms) = check.answered_ms else { return self.hurry_copy(step, key) };
-        // The other machine gets twice the time that the first one took: long tasks are not run a third time.
+        // To find a machine may take twice as long as the first one took: long tasks are not run a third time.
         let took_ms = self.slices.get(&check.original).map_or(0, |slice| answered_ms.saturating_sub(slice.sent_ms));
-        let patience_ms = step.settings.check_wait_ms.saturating_add(took_ms.saturating_mul(2));
-        let waited = step.now_ms >= answered_ms.saturating_add(patience_ms);
         let is_due = match check.place {
-            Place::Waiting => waited || !self.someone_may_check(step, key.0, check),
-            Place::At(seq) => waited && self.slices.get(&seq).is_none_or(|copy| self.is_late(step, copy)),
+            Place::Waiting => {
+                step.now_ms >= answered_ms.saturating_add(step.settings.check_wait_ms).saturating_add(2 * took_ms)
+                    || !self.someone_may_check(step, key.0, check)
+            }
+            Place::At(seq) => {
+                check.has_waited(step) && self.slices.get(&seq).is_none_or(|copy| self.is_late(step, copy))
+            }
             Place::OwnQueue | Place::Own(_) => false,
         };
         if !is_due {

@@ -84,6 +84,16 @@ impl Relation {
     }
 }
 
+/// The machines that are at work for us.
+#[derive(Debug, Clone, Copy)]
+struct AtWork {
+    machines: u32,
+    /// All together, 10^6 fuel per second.
+    speed: u64,
+    /// A slot of the machine in the middle, 10^6 fuel per second.
+    slot_speed: u64,
+}
+
 /// The requester's half of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Requester {
@@ -107,8 +117,8 @@ pub(crate) struct Requester {
     /// When all machines were looked at last, and which may have become free since.
     swept_ms: Option<u64>,
     touched: BTreeSet<Ix>,
-    /// How many machines are at work and how fast, 10^6 fuel per second; none when one has come or gone since.
-    at_work: Option<(u32, u64)>,
+    /// None when one has come or gone since.
+    at_work: Option<AtWork>,
     asked_ms: Option<u64>,
     /// The last answer of the index nodes named machines that we did not know.
     found_new: bool,
