@@ -490,6 +490,8 @@ pub(crate) struct Slice {
     pub pending: u32,
     /// Tasks that its machine was at work on when this was sent.
     pub company: u32,
+    /// It was sent again, in another session or after a restart: its answer may have been ready before.
+    pub is_resent: bool,
     /// The leaves that its machine is bound to, before it shows the answers.
     pub committed: Vec<(u32, B256)>,
     pub stage: Stage,

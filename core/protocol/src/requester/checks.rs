@@ -46,6 +46,9 @@ impl Requester {
         };
         let leaf = answer.leaf;
         let key = (slot, item.index);
+        if item.role == Role::Retro {
+            self.jobs[slot].retro_open = self.jobs[slot].retro_open.saturating_sub(1);
+        }
         if let Some(check) = self.checks.get_mut(&key) {
             if check.original == seq {
                 check.answered_ms = Some(step.now_ms);
@@ -66,14 +69,11 @@ impl Requester {
             Role::Original | Role::Backup if !task.is_over() => job.set_state(item.index, TaskState::Checking),
             Role::Copy if !task.is_over() => self.adopt(step, seq, slot, item.index),
             Role::Copy | Role::Canary if agrees => self.credit(step, ix),
-            Role::Retro => {
-                job.retro_open = job.retro_open.saturating_sub(1);
-                if agrees {
-                    let by = task.by;
-                    job.tasks[item.index as usize].checked_by = ix;
-                    job.learn(item.index, vec![by, ix]);
-                    self.credit(step, ix);
-                }
+            Role::Retro if agrees => {
+                let by = task.by;
+                job.tasks[item.index as usize].checked_by = ix;
+                job.learn(item.index, vec![by, ix]);
+                self.credit(step, ix);
             }
             _ => {}
         }

@@ -479,6 +479,7 @@ impl Requester {
                 deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
                 pending,
                 company,
+                is_resent: false,
                 committed: Vec::new(),
                 stage: Stage::Out,
             },
@@ -625,7 +626,7 @@ impl Requester {
 
     /// Whether an idle machine would have the answers to a slice well before they are expected.
     fn is_faster(&self, step: &Step, ix: Ix, last: &Last) -> bool {
-        let here_ms = self.lease(step, last.job, ix, last.items).0;
+        let here_ms = self.lease(step, last.job, ix, last.tasks.len()).0;
         last.left_ms >= here_ms.saturating_mul(2).saturating_add(LATE_MS)
     }
 
@@ -641,12 +642,12 @@ impl Requester {
                 item.role.is_for_answer() && task.state == TaskState::Leased && task.live < live_max
             };
             let lone: Vec<u32> = slice.items.iter().filter(is_lone).map(|item| item.index).collect();
-            // What is overdue may well take as long again.
+            // What is overdue may well take as long again; and one that has just lost work is not waited for.
             let due_ms = slice.clock_ms.saturating_add(self.expected_now(step, slice));
-            let left_ms = due_ms.abs_diff(step.now_ms);
+            let is_sound = self.market.get(slice.machine).is_some_and(|machine| machine.history.lost == 0);
+            let left_ms = if is_sound { due_ms.abs_diff(step.now_ms) } else { u64::MAX };
             if !lone.is_empty() {
-                let (job, items) = (slice.job, slice.items.len());
-                out.push(Last { seq: *seq, job, items, tasks: lone, left_ms, is_late });
+                out.push(Last { seq: *seq, job: slice.job, tasks: lone, left_ms, is_late });
             }
         }
         out.sort_by_key(|last| (std::cmp::Reverse(last.left_ms), last.seq));
@@ -737,8 +738,7 @@ impl Requester {
 struct Last {
     seq: u64,
     job: usize,
-    /// How many tasks it has, and those of them that few others have.
-    items: usize,
+    /// Those of its tasks that few others have.
     tasks: Vec<u32>,
     /// Until its answer is expected.
     left_ms: u64,
