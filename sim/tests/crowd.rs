@@ -4,7 +4,7 @@
 //! breaks again and again, or carries nothing one way; clocks are up to an hour off; and one machine in fifty is a villain.
 //!
 //! `GLEAN_WORLDS=200 cargo test --release --test crowd thousand -- --nocapture` runs two hundred worlds of a thousand machines, one on
-//! each core at a time (half a minute of a core and half a gibibyte each); `GLEAN_SEED` replays one.
+//! each core at a time (40 s of a core and half a gibibyte each); `GLEAN_SEED` replays one.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -166,8 +166,8 @@ fn a_hundred_machines_finish_although_a_third_of_them_vanish() {
     check_crowd("hundred", 100, &on_all_cores(&seeds_from(400, 20), |seed| run(seed, 100, &[200])));
 }
 
-/// Twenty tasks for each machine are few where the first ten of a stranger are all run twice: three hundred worlds of
-/// strangers would take this long each time, and one requester does only once.
+/// Twenty tasks for each machine are few where the first ten of a stranger are all run twice; a requester goes through that
+/// once.
 #[test]
 fn a_short_job_is_slow_among_strangers_and_quick_among_those_it_knows() {
     let worlds = on_all_cores(&seeds_from(600, 4), |seed| run(seed, 300, &[20, 20]));
@@ -176,5 +176,5 @@ fn a_short_job_is_slow_among_strangers_and_quick_among_those_it_knows() {
     println!(
         "20 tasks for each machine: {first} % of the ideal time (slowest {first_most}), then {second} % ({second_most})"
     );
-    assert!(first <= 300 && second <= 250, "{first} % of the ideal time, then {second} %");
+    assert!(first <= 230 && second <= 180, "{first} % of the ideal time, then {second} %");
 }
