@@ -38,8 +38,9 @@ pub struct Ledger {
     at: Addresses,
     owner: AccountKey,
     dollars: Amount,
-    /// What each channel has not paid out, and the sum.
-    unpaid: BTreeMap<ChannelId, Amount>,
+    /// Channels as the contract showed them after the last call about each, and what they have not paid out together.
+    channels: BTreeMap<ChannelId, channels::Channel>,
+    unpaid: Amount,
     /// The world's clock, Unix seconds.
     now_s: u64,
     /// Everybody who was ever here.
@@ -78,7 +79,8 @@ impl Ledger {
             at: built.addresses,
             owner,
             dollars,
-            unpaid: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            unpaid: Amount::ZERO,
             now_s: 0,
             accounts: BTreeSet::from([requester.address()]),
         };
@@ -161,11 +163,13 @@ impl Ledger {
     }
 
     fn pay_in(&mut self, payer: &AccountKey, amount: Amount, input: Bytes) -> Result<(), LedgerError> {
-        if self.balance(payer.address()) < amount {
-            return Err(LedgerError::NoFunds);
+        if self.send(payer, self.at.channels, U256::ZERO, input) {
+            Ok(())
+        } else if self.balance(payer.address()) < amount {
+            Err(LedgerError::NoFunds)
+        } else {
+            Err(LedgerError::Refused)
         }
-        let channels = self.at.channels;
-        if self.send(payer, channels, U256::ZERO, input) { Ok(()) } else { Err(LedgerError::Refused) }
     }
 
     /// Cashes a voucher; gives what is settled altogether.
@@ -182,7 +186,7 @@ impl Ledger {
     /// The payer's next step towards having the rest of the deposit back; when the step after it is due, if there is one.
     pub fn close(&mut self, payer: &AccountKey, id: ChannelId) -> Option<u64> {
         let at = self.at.channels;
-        let channel = self.read(id)?;
+        let channel = self.channels.get(&id)?;
         let step = match channel.close_at_s {
             0 => channels::request_close(id),
             close_at_s if self.now_s < close_at_s => return Some(close_at_s * 1_000),
@@ -190,7 +194,7 @@ impl Ledger {
         };
         assert!(self.send(payer, at, U256::ZERO, step), "a due step of closing fails");
         self.check(id);
-        self.read(id).map(|channel| channel.close_at_s * 1_000)
+        self.channels.get(&id).map(|channel| channel.close_at_s * 1_000)
     }
 
     /// It is that late, Unix seconds.
@@ -205,7 +209,7 @@ impl Ledger {
 
     /// The channel as it stands.
     pub fn channel(&self, id: ChannelId) -> Option<ChannelView> {
-        let channel = self.read(id)?;
+        let channel = self.channels.get(&id)?;
         Some(ChannelView {
             payer: channel.payer,
             payee: channel.payee,
@@ -224,10 +228,14 @@ impl Ledger {
 
     /// After a call about one channel: the contract holds what its channels have not paid out.
     fn check(&mut self, id: ChannelId) {
-        let unpaid = self.channel(id).map_or(Amount::ZERO, |view| view.deposit.saturating_sub(view.settled));
-        self.unpaid.insert(id, unpaid);
-        let sum: Amount = self.unpaid.values().copied().sum();
-        assert_eq!(self.balance(self.at.channels), sum, "7: the contract holds more or less than its channels");
+        let unpaid = |channel: &channels::Channel| channel.deposit.saturating_sub(channel.settled);
+        let before = self.channels.remove(&id);
+        self.channels.extend(self.read(id).map(|channel| (id, channel)));
+        let after = self.channels.get(&id);
+        self.unpaid = self.unpaid.saturating_sub(before.as_ref().map_or(Amount::ZERO, unpaid));
+        self.unpaid = self.unpaid.saturating_add(after.map_or(Amount::ZERO, unpaid));
+        let held = self.balance(self.at.channels);
+        assert_eq!(held, self.unpaid, "7: the contract holds more or less than its channels");
     }
 
     /// Every dollar of the genesis is somewhere.

@@ -27,7 +27,7 @@ pub use guest::Guest;
 pub use invariants::Invariants;
 pub use ledger::{FEE_BPS, Ledger, LedgerError};
 pub use link::Link;
-pub use random::{Random, seeds};
+pub use random::{Random, seeds, seeds_from};
 pub use villains::{
     Bluffer, Copier, Flooder, Forger, Haggler, Informed, Liar, Replayer, Shrugger, Staller, Vanisher, Villain,
 };

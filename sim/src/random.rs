@@ -41,3 +41,9 @@ pub fn seeds(usual: impl IntoIterator<Item = u64>) -> Vec<u64> {
         None => usual.into_iter().collect(),
     }
 }
+
+/// As many seeds from `first` on as `GLEAN_WORLDS` says, or `usual`; or the one in `GLEAN_SEED`.
+pub fn seeds_from(first: u64, usual: u64) -> Vec<u64> {
+    let count = std::env::var("GLEAN_WORLDS").ok().and_then(|count| count.parse().ok()).unwrap_or(usual);
+    seeds(first..first + count)
+}

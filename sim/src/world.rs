@@ -113,7 +113,8 @@ pub struct World {
     seed: u64,
     random: Random,
     now_us: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
+    /// Boxed: a tree of large things spends its time moving them.
+    queue: BTreeMap<(u64, u64), Box<Happening>>,
     number: u64,
     hosts: Vec<Host>,
     by_node: BTreeMap<NodeId, HostIx>,
@@ -264,7 +265,7 @@ impl World {
 
     fn after(&mut self, delay_us: u64, happening: Happening) {
         self.number += 1;
-        self.queue.insert((self.now_us + delay_us, self.number), happening);
+        self.queue.insert((self.now_us + delay_us, self.number), Box::new(happening));
     }
 
     fn give(&mut self, delay_us: u64, to: HostIx, input: Input) {
@@ -279,7 +280,7 @@ impl World {
     fn advance(&mut self) -> bool {
         let Some(((at_us, _), happening)) = self.queue.pop_first() else { return false };
         self.now_us = self.now_us.max(at_us);
-        match happening {
+        match *happening {
             Happening::Tick(host) => {
                 if self.hosts[host].next_tick_us == Some(at_us) {
                     self.hosts[host].next_tick_us = None;
@@ -605,7 +606,12 @@ impl World {
         host.life += 1;
         host.stopped.clear();
         host.next_tick_us = None;
-        host.slots_us.iter_mut().for_each(|slot| *slot = 0);
+        // A slot is busy without a pause until it is free: what it has not burnt by now it never will.
+        let now_us = self.now_us;
+        let unburnt_us: u64 = host.slots_us.iter_mut().map(|slot| std::mem::take(slot).saturating_sub(now_us)).sum();
+        let unburnt = unburnt_us * host.mfuel_per_s;
+        host.fuel_run -= unburnt;
+        self.fuel_run -= unburnt;
         let peers: Vec<HostIx> =
             self.sessions.keys().filter(|(a, b)| *a == at || *b == at).map(|(a, b)| a + b - at).collect();
         for peer in peers {

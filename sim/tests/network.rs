@@ -77,7 +77,7 @@ fn a_liar_is_caught_named_and_not_paid_for_the_slice_it_was_caught_on() {
 /// to check somebody else.
 #[test]
 fn who_lies_from_the_first_task_on_is_never_paid() {
-    for seed in seeds(0..60) {
+    for seed in seeds(0..120) {
         let link = if seed % 2 == 0 { Link::lan() } else { Link::rough() };
         let mut world = World::new(seed).providers(3).link(link).villain(seed as usize % 3, Liar::one_in(1));
         let job = world.submit(96, "5");
@@ -315,102 +315,6 @@ fn no_order_of_messages_and_crashes_breaks_an_invariant() {
     println!(
         r#"BAR {{"bar":"worlds","what":"simulated networks of 12 machines with crashes, broken links, two liars, a vanisher and a forger: tasks lost, promises broken, books that do not add up","runs":{worlds},"control":"without checks the liar wins","note":"{crashes} crashes, {unpaid} delivered slices never paid; each world replays from its seed"}}"#
     );
-}
-
-/// What a large world came to.
-struct Figures {
-    seed: u64,
-    goodput_percent: u64,
-    took_ms: u64,
-    ideal_ms: u64,
-    wrong: u32,
-    written_off: u32,
-    crashes: u32,
-    deaf_links: u32,
-}
-
-impl Figures {
-    fn makespan_percent(&self) -> u64 {
-        self.took_ms * 100 / self.ideal_ms
-    }
-}
-
-/// Tasks of 10 to 30 s, 200 for each machine; three machines in ten vanish every ten minutes, for up to ten minutes;
-/// every connection breaks again and again, or carries nothing one way; clocks are up to an hour off; and one machine in
-/// fifty is a villain.
-fn large_world(seed: u64, machines: u64) -> Figures {
-    let guest = Guest { fuel_min: 10_000_000_000, fuel_max: 30_000_000_000, ..Guest::default() };
-    let mut world = World::new(seed)
-        .funds(100 * machines)
-        .providers(machines as usize)
-        .guest(guest)
-        .link(Link::rough())
-        .clocks_off_by(3_600_000)
-        .churn(2_000_000 / machines, 600_000);
-    let villains = machines as usize / 50;
-    for n in 0..villains {
-        world = match n % 4 {
-            0 => world.villain(n, Liar::one_in(3)),
-            1 => world.villain(n, Vanisher::new()),
-            2 => world.villain(n, Forger::new()),
-            _ => world.villain(n, Haggler::new()),
-        };
-    }
-    let tasks = 200 * machines as u32;
-    let job = world.submit(tasks, &(20 * machines).to_string());
-    world.run();
-    let view = world.view(job);
-    assert_eq!((view.succeeded, view.tasks), (tasks, tasks), "seed {seed}: {view:?}");
-    // Wrong are at most answers that a liar sold and that nobody ran again: once it is caught, all of them are.
-    let uncaught = (0..villains).step_by(4).filter(|liar| !world.is_caught_before_end(job, *liar));
-    let unseen: u32 = uncaught.map(|liar| world.wrong_answers_of(job, liar)).sum();
-    let wrong = world.wrong_answers(job);
-    assert_eq!(wrong, unseen, "seed {seed}: a caught liar's answer stands, or an honest machine is wrong");
-    Figures {
-        seed,
-        goodput_percent: world.fuel_accepted() * 100 / world.fuel_run(),
-        took_ms: world.now_ms(),
-        ideal_ms: world.ideal_ms(world.fuel_accepted()),
-        wrong,
-        written_off: world.written_off(),
-        crashes: world.crashes(),
-        deaf_links: world.deaf_links(),
-    }
-}
-
-/// The bar of many strangers who come and go: nothing lost, nine tenths of all work useful, a third over the ideal time.
-fn check_large(bar: &str, machines: u64, worlds: Vec<Figures>) {
-    let sum = |part: fn(&Figures) -> u64| worlds.iter().map(part).sum::<u64>();
-    let goodput = sum(|f| f.goodput_percent) / worlds.len() as u64;
-    let worst = worlds.iter().max_by_key(|f| f.makespan_percent()).expect("at least one world");
-    println!(
-        r#"BAR {{"bar":"{bar}","what":"long tasks on simulated machines of which three in ten vanish every ten minutes and one in fifty is a villain, with links that break or go deaf one way and clocks up to an hour off: {} tasks of 20 s on {machines} machines, worlds in which one was lost","runs":{},"control":"see the villains","note":"goodput {goodput} % (checks count as lost work); slowest {} s where {} s is ideal; {} wrong answers of liars not yet caught; {} crashes, {} links deaf one way for up to 2 minutes, {} slices never paid"}}"#,
-        200 * machines,
-        worlds.len(),
-        worst.took_ms / 1_000,
-        worst.ideal_ms / 1_000,
-        sum(|f| f.wrong.into()),
-        sum(|f| f.crashes.into()),
-        sum(|f| f.deaf_links.into()),
-        sum(|f| f.written_off.into()),
-    );
-    for figures in &worlds {
-        let Figures { seed, goodput_percent, .. } = figures;
-        assert!(figures.written_off <= figures.crashes, "seed {seed}: more slices unpaid than crashes");
-        assert!(*goodput_percent >= 87, "seed {seed}: {goodput_percent} %");
-        assert!(figures.makespan_percent() <= 140, "seed {seed}: {} of {} ms", figures.took_ms, figures.ideal_ms);
-    }
-    assert!(goodput >= 89, "{goodput} % of all work was useful");
-}
-
-#[test]
-fn a_thousand_machines_finish_although_a_third_of_them_vanish() {
-    check_large("thousand", 1_000, seeds([1]).into_iter().map(|seed| large_world(seed, 1_000)).collect());
-}
-
-#[test]
-fn a_hundred_machines_finish_although_a_third_of_them_vanish() {
-    check_large("hundred", 100, seeds(400..420).into_iter().map(|seed| large_world(seed, 100)).collect());
 }
 
 /// Among very many machines an index node's answer will hardly name those that we work with. Here none answers at all after the first

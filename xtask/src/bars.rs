@@ -13,11 +13,12 @@ use crate::cargo::{cargo, root};
 /// Where the table begins and ends in the README.
 const MARKS: [&str; 2] = ["<!-- bars: written by `cargo xtask bars` -->", "<!-- end of bars -->"];
 /// What to run, as arguments of `cargo test --release`.
-const SUITES: [&[&str]; 13] = [
+const SUITES: [&[&str]; 14] = [
     &["--test", "kills"],
     &["--test", "planted"],
     &["--test", "power"],
     &["--test", "network"],
+    &["--test", "crowd"],
     &["--test", "villains"],
     &["--test", "hostile"],
     &["--test", "disk"],

@@ -84,6 +84,11 @@ impl Machine {
         }
     }
 
+    /// Speed of one of its slots.
+    pub fn slot_speed(&self) -> u64 {
+        self.mfuel_per_s() / u64::from(self.slots())
+    }
+
     pub fn slots(&self) -> u32 {
         self.offer.as_ref().map_or(1, |offer| offer.slots.max(1))
     }

@@ -11,7 +11,7 @@ pub struct Settings {
     pub machines_max: usize,
     /// A defence that is missing: only in tests, to show what it is for.
     pub without: Option<Defence>,
-    /// The deposit aimed at per channel; the budget may allow less.
+    /// The deposit aimed at per channel, doubled whenever it runs dry; the budget may allow less.
     pub deposit_aim: Amount,
     /// How often to ask the index nodes while work is under way.
     pub query_every_ms: u64,

@@ -8,7 +8,7 @@
 //! 1. `promised` only grows and `promised + reserved` never passes the deposit: before a slice goes out its
 //!    price cap is reserved, and a voucher is signed only out of a reserve.
 //! 2. The same holds for a job's budget ([`Purse`]), so no order of messages can overspend it.
-//! 3. A provider has at most one delivered slice unpaid ([`Earnings::may_deliver`]), and works on at most one more
+//! 3. A provider has at most one delivered slice unpaid ([`Earnings::may_deliver`]), and works on at most two more
 //!    ([`AT_RISK_MAX`]).
 
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use std::sync::Arc;
 use glean_types::params::FUEL_PER_TASK;
 use glean_types::{AccountKey, Agreement, Amount, ChannelId, Domain, Paper, Signed, Voucher};
 
-/// Slices of one requester that may cost a provider work and are not paid: one delivered, one running or held back.
-pub(crate) const AT_RISK_MAX: usize = 2;
+/// Slices of one requester that may cost a provider work and are not paid: one delivered, two running or held back. What is
+/// held back is worth nothing to the requester, and whoever is checked by a slow machine need not idle for so long.
+pub(crate) const AT_RISK_MAX: usize = 3;
 
 /// Money that may be spent at most once: a job's budget, or a channel's deposit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

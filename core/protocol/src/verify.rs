@@ -9,10 +9,10 @@
 //! and leaves the chance that a given task of a given machine is compared at one in [`one_in`].
 //!
 //! Why checks never wait in a circle: a slice is paid after its checks, those of its own answers and, as long as it is a
-//! stranger, those that it runs for others; and a machine shows its next answers only after that. But it runs the next slice at once and commits to what it found ([`crate::wire::CommitMsg`]), a commitment is
-//! enough to compare, and no slice is sent to a machine that would not run it before it is paid
-//! ([`crate::settle::AT_RISK_MAX`]): so no check waits for any payment. And every slice takes as many open checks along
-//! as it can, so that they never pile up.
+//! stranger, those that it runs for others; and a machine shows its next answers only after that. But it runs the next
+//! slices at once and commits to what it found ([`crate::wire::CommitMsg`]), a commitment is enough to compare, and no
+//! slice is sent to a machine that would not run it before it is paid ([`crate::settle::AT_RISK_MAX`]): so no check waits
+//! for any payment. And every slice takes as many open checks along as it can, so that they never pile up.
 
 use glean_types::params::{CANARY_ONE_IN, CHECK_ALL_FIRST, CHECK_CLEAN_AFTER, CHECK_ONE_IN_CLEAN, CHECK_ONE_IN_NEW};
 use glean_types::{B256, JobId, NodeId};
@@ -20,6 +20,7 @@ use glean_types::{B256, JobId, NodeId};
 use crate::io::RunId;
 use crate::market::Ix;
 use crate::settle::SharedReceipt;
+use crate::step::Step;
 
 /// Most re-runs that a machine may owe for, so that its own answers are never unchecked for long.
 pub(crate) const CREDIT_MAX: u32 = 4;
@@ -121,6 +122,11 @@ impl Check {
             self.holds.push(seq);
         }
         u32::from(is_new)
+    }
+
+    /// Whether the answer under check has waited for long enough.
+    pub fn has_waited(&self, step: &Step) -> bool {
+        self.answered_ms.is_some_and(|at| step.now_ms >= at.saturating_add(step.settings.check_wait_ms))
     }
 
     pub fn has_original(&self) -> bool {

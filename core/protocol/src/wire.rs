@@ -5,7 +5,7 @@
 //!                   <───────────────────────── Offer      as it stands now; again when it is renewed
 //!   Open(agreement) ─────────────────────────>            checks the channel on the ledger
 //!                   <───────────────────────── Agreed     countersigned
-//!   Slice 0, Slice 1 ────────────────────────>            runs 0, may run 1, holds 1 back until 0 is paid
+//!   Slice 0, Slice 1 ────────────────────────>            runs 0, may run 1 and 2, holds them back until 0 is paid
 //!                   <───────────────────────── Done 0     results and one receipt
 //!                   <───────────────────────── Commit 1   its receipt and leaves: bound to answers not yet shown
 //!   Pay(voucher)    ─────────────────────────>            after its own checks

@@ -305,8 +305,8 @@ pub(crate) struct Size {
     pub history: History,
     pub mfuel_per_s: u64,
     pub slots: u32,
-    /// Slots that have no task of ours yet.
-    pub idle: u32,
+    /// Tasks of ours that it is at work on.
+    pub in_work: u32,
     pub deposit_free: Amount,
     /// Machines that share the rest of the job, and their speed together.
     pub machines: u32,
@@ -368,7 +368,7 @@ impl Size {
     fn tasks_max(&self, job: &Job) -> u64 {
         let slots = u64::from(self.slots);
         // Half of its share; in the end, one for each idle slot.
-        let fair = if self.is_tail(job) { u64::from(self.idle) } else { (self.share(job) / 2).max(slots) };
+        let fair = if self.is_tail(job) { self.idle() } else { (self.share(work(job)) / 2).max(slots) };
         // Slow start: as many again as it has answered so far, so slices double.
         let first = slots.clamp(FIRST_TASKS, FIRST_TASKS_MAX);
         let trusted = self.history.answers.saturating_add(first);
@@ -383,19 +383,25 @@ impl Size {
 
     /// Whether more tasks would only wait there while other machines run dry.
     pub fn is_enough(&self, job: &Job) -> bool {
-        self.idle == 0 && self.is_tail(job)
+        self.idle() == 0 && self.is_tail(job)
     }
 
-    /// What it would do of the rest of a job if all machines ended together.
-    fn share(&self, job: &Job) -> u64 {
-        let work = u64::from(job.waiting()).max(job.retro.len() as u64).max(1);
+    /// Slots that have no task of ours yet.
+    fn idle(&self) -> u64 {
+        u64::from(self.slots.saturating_sub(self.in_work))
+    }
+
+    /// What it would do of so many tasks if all machines ended together.
+    fn share(&self, tasks: u64) -> u64 {
         let speed = u128::from(self.speed.max(self.mfuel_per_s).max(1));
-        u64::try_from(u128::from(work) * u128::from(self.mfuel_per_s) / speed).unwrap_or(work)
+        u64::try_from(u128::from(tasks) * u128::from(self.mfuel_per_s) / speed).unwrap_or(tasks)
     }
 
-    /// Whether so little is left that tasks are better kept for a machine with an idle slot than queued behind others.
+    /// Whether so little is left that a round of tasks is better kept for a machine with an idle slot than queued here: this
+    /// one would be done with it after all the others are.
     fn is_tail(&self, job: &Job) -> bool {
-        self.share(job) < u64::from(self.slots)
+        let left = work(job).saturating_add(job.count(TaskState::Leased).into());
+        self.share(left) < u64::from(self.in_work) + u64::from(self.slots)
     }
 
     /// What a slice at this machine may be worth: doubles with what it was paid, up to the protocol's limit.
@@ -419,6 +425,11 @@ impl Size {
         let raised = self.over_cap(job).map_or(Amount::ZERO, |cap| cap.scale(2, 1));
         expected.max(raised).min(self.worst(job, tasks))
     }
+}
+
+/// Tasks of a job that a machine could be given.
+fn work(job: &Job) -> u64 {
+    u64::from(job.waiting()).max(job.retro.len() as u64).max(1)
 }
 
 /// Why a task is in a slice.
@@ -479,6 +490,8 @@ pub(crate) struct Slice {
     pub pending: u32,
     /// Tasks that its machine was at work on when this was sent.
     pub company: u32,
+    /// It was sent again, in another session or after a restart: its answer may have been ready before.
+    pub is_resent: bool,
     /// The leaves that its machine is bound to, before it shows the answers.
     pub committed: Vec<(u32, B256)>,
     pub stage: Stage,
@@ -549,7 +562,7 @@ mod tests {
             history: History { answers, paid, ..History::default() },
             mfuel_per_s: 4_000,
             slots: 1,
-            idle: 1,
+            in_work: 0,
             deposit_free: Amount::whole(1),
             machines: 1,
             speed: 4_000,

@@ -106,33 +106,38 @@ fn address_of(key: &PublicKey) -> Address {
 
 /// A secret key that signs papers and transactions.
 #[derive(Clone)]
-pub struct AccountKey(SecretKey);
+pub struct AccountKey {
+    secret: SecretKey,
+    /// Follows from the secret, at the price of a signature: computed once.
+    address: Address,
+}
 
 impl Drop for AccountKey {
     fn drop(&mut self) {
-        self.0.non_secure_erase();
+        self.secret.non_secure_erase();
     }
 }
 
 impl AccountKey {
     /// A key from 32 secret bytes.
     pub fn from_bytes(secret: &[u8; 32]) -> Result<AccountKey, KeyError> {
-        SecretKey::from_byte_array(*secret).map(AccountKey).map_err(|_| KeyError)
+        let secret = SecretKey::from_byte_array(*secret).map_err(|_| KeyError)?;
+        Ok(AccountKey { secret, address: address_of(&secret.public_key(SECP256K1)) })
     }
 
     /// The secret bytes, for the keystore only.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.secret_bytes())
+        Zeroizing::new(self.secret.secret_bytes())
     }
 
     /// The account that this key owns.
     pub fn address(&self) -> Address {
-        address_of(&self.0.public_key(SECP256K1))
+        self.address
     }
 
     /// Signs a 32-byte digest (RFC 6979: the same digest gives the same signature).
     pub fn sign(&self, digest: &B256) -> Signature {
-        let signature = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.0);
+        let signature = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.secret);
         let (recovery, r_and_s) = signature.serialize_compact();
         let mut raw = [0u8; 65];
         raw[..64].copy_from_slice(&r_and_s);

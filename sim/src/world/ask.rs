@@ -149,18 +149,19 @@ impl World {
         self.hosts[0].journal.iter().map(accepted).sum()
     }
 
-    /// When `fuel` would have been burnt if no machine that was up had ever been idle, virtual milliseconds.
-    pub fn ideal_ms(&self, fuel: u64) -> u64 {
-        let (mut left, mut speed, mut now_us) = (u128::from(fuel), 0i128, 0);
+    /// How long `fuel` would have taken from then on if no machine that was up had ever been idle, virtual milliseconds.
+    pub fn ideal_ms(&self, from_ms: u64, fuel: u64) -> u64 {
+        let from_us = from_ms * 1_000;
+        let (mut left, mut speed, mut now_us) = (u128::from(fuel), 0i128, from_us);
         for (at_us, change) in &self.capacity {
             // Fuel per microsecond is 10^6 fuel per second.
-            let burnt = speed.unsigned_abs() * u128::from(at_us - now_us);
+            let burnt = speed.unsigned_abs() * u128::from(at_us.saturating_sub(now_us));
             if burnt >= left {
                 break;
             }
-            (left, speed, now_us) = (left - burnt, speed + i128::from(*change), *at_us);
+            (left, speed, now_us) = (left - burnt, speed + i128::from(*change), now_us.max(*at_us));
         }
-        (now_us + u64::try_from(left / speed.unsigned_abs().max(1)).unwrap_or(u64::MAX)) / 1_000
+        (now_us - from_us + u64::try_from(left / speed.unsigned_abs().max(1)).unwrap_or(u64::MAX)) / 1_000
     }
 
     /// Fuel burnt for tasks that were stopped at a price cap.

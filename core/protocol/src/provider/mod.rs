@@ -3,7 +3,7 @@
 //! What must stay true:
 //!
 //! 1. Nothing runs before its channel was seen on the ledger, paying this account, signed by the requester.
-//! 2. While a delivered slice is unpaid, at most one more of that requester's runs or is held ready.
+//! 2. While a delivered slice is unpaid, at most two more of that requester's run or are held ready.
 //! 3. A repeated message is answered as the first time: with the kept answer, never with a second receipt.
 //! 4. A slice is accepted only if what is promised, delivered and capped fits the deposit.
 //!

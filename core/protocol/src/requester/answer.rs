@@ -191,6 +191,8 @@ impl Requester {
         for item in slice.items.iter().filter(|item| item.role.is_for_answer()) {
             job.tasks[item.index as usize].live += 1;
         }
+        // Its rechecks were put back, and stay there; this answer to them is one more that is open.
+        job.retro_open += rechecks(&slice.items);
         // Its checks went with it: it is chosen from again, among what is still wanted.
         let is_wanted = |item: &&Item| item.role.is_for_answer() && !job.tasks[item.index as usize].is_over();
         let mut wanted: Vec<Item> = slice.items.iter().filter(is_wanted).copied().collect();
@@ -256,8 +258,8 @@ impl Requester {
 
     fn measure(&mut self, step: &Step, ix: Ix, seq: u64, done: &SliceDoneMsg) {
         let Some(slice) = self.slices.get(&seq) else { return };
-        // An answer that was held back until we paid says nothing about speed.
-        let was_held = !slice.committed.is_empty();
+        // An answer that was ready before, held back until we paid or until we asked again, says nothing about speed.
+        let was_ready = !slice.committed.is_empty() || slice.is_resent;
         let elapsed_ms = step.now_ms.saturating_sub(slice.sent_ms);
         let slots = self.market.get(ix).map_or(1, |machine| u64::from(machine.slots()));
         let fuel = slice.fuel_of_all_slots(done.receipt.paper.fuel, slots);
@@ -266,7 +268,7 @@ impl Requester {
         done.results.iter().for_each(|result| job.measure(result));
         if let Some(history) = self.market.history_mut(ix) {
             history.lost = 0;
-            if !was_held && elapsed_ms >= MEASURE_MS_MIN {
+            if !was_ready && elapsed_ms >= MEASURE_MS_MIN {
                 history.measure(fuel, elapsed_ms);
             }
         }
@@ -294,7 +296,7 @@ impl Requester {
     ) {
         match item.role {
             Role::Original | Role::Backup => {
-                let adopted = self.orphan_check(slot, seq, item.index);
+                let adopted = self.orphan_check(step, slot, seq, item.index);
                 let job = &mut self.jobs[slot];
                 let task = &mut job.tasks[item.index as usize];
                 task.live = task.live.saturating_sub(1);
@@ -443,11 +445,16 @@ impl Requester {
     /// Gives an unanswered slice up: its tasks go elsewhere, its reserve is freed.
     pub(super) fn lose(&mut self, step: &mut Step, seq: u64, avoid: Ix, why: Option<NoVerdict>) {
         let Some(slice) = self.slices.get_mut(&seq).filter(|slice| !matches!(slice.stage, Stage::Lost)) else { return };
+        let was_answered = slice.is_answered();
         slice.stage = Stage::Lost;
         step.record(Record::GivenUp { channel: slice.channel, slice: slice.number });
         let (slot, ix, price_max) = (slice.job, slice.machine, slice.price_max);
         let items = slice.items.clone();
         self.jobs[slot].purse.release(price_max);
+        if was_answered {
+            // A liar's word on what another sold: its rechecks, that seemed done, are open again until they are put back.
+            self.jobs[slot].retro_open += rechecks(&items);
+        }
         let rel = &mut self.rels[ix.0 as usize];
         rel.open.retain(|open| *open != seq);
         if let Some(channel) = &mut rel.channel {
@@ -623,6 +630,7 @@ impl Requester {
             (slice.expected_ms, slice.lease_ms) = lease;
             // It may have been restarted, and have to begin again.
             slice.committed.clear();
+            slice.is_resent = true;
             step.send(
                 node,
                 WorkMsg::Slice(Box::new(SliceMsg {
@@ -637,6 +645,10 @@ impl Requester {
         }
         self.restart_clocks(step, ix);
     }
+}
+
+fn rechecks(items: &[Item]) -> u32 {
+    items.iter().filter(|item| item.role == Role::Retro).count() as u32
 }
 
 /// Accepts an answer for good.

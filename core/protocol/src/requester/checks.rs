@@ -18,7 +18,7 @@ use crate::settle::SharedReceipt;
 use crate::step::Step;
 use crate::verify::{Answer, CREDIT_MAX, Check, Finding, Place};
 use crate::wire::NoVerdict;
-use crate::work::{Item, Role};
+use crate::work::{Item, Role, Slice};
 
 /// Tasks of one order to our own worker, if they are short,
 const OWN_TASKS: u64 = 8;
@@ -46,6 +46,9 @@ impl Requester {
         };
         let leaf = answer.leaf;
         let key = (slot, item.index);
+        if item.role == Role::Retro {
+            self.jobs[slot].retro_open = self.jobs[slot].retro_open.saturating_sub(1);
+        }
         if let Some(check) = self.checks.get_mut(&key) {
             if check.original == seq {
                 check.answered_ms = Some(step.now_ms);
@@ -64,16 +67,13 @@ impl Requester {
         let agrees = task.is_answered() && task.leaf == leaf;
         match item.role {
             Role::Original | Role::Backup if !task.is_over() => job.set_state(item.index, TaskState::Checking),
-            Role::Copy if !task.is_over() => self.adopt(seq, slot, item.index),
+            Role::Copy if !task.is_over() => self.adopt(step, seq, slot, item.index),
             Role::Copy | Role::Canary if agrees => self.credit(step, ix),
-            Role::Retro => {
-                job.retro_open = job.retro_open.saturating_sub(1);
-                if agrees {
-                    let by = task.by;
-                    job.tasks[item.index as usize].checked_by = ix;
-                    job.learn(item.index, vec![by, ix]);
-                    self.credit(step, ix);
-                }
+            Role::Retro if agrees => {
+                let by = task.by;
+                job.tasks[item.index as usize].checked_by = ix;
+                job.learn(item.index, vec![by, ix]);
+                self.credit(step, ix);
             }
             _ => {}
         }
@@ -208,20 +208,26 @@ impl Requester {
         }
     }
 
-    /// A copy becomes the answer itself, since the machine that was to be checked will not give one.
-    fn adopt(&mut self, seq: u64, slot: usize, index: u32) {
+    /// A copy becomes the answer itself, since the machine that was to be checked will not give one. Now it may be chosen for
+    /// a check like any other answer: a stranger's always is.
+    fn adopt(&mut self, step: &mut Step, seq: u64, slot: usize, index: u32) {
         let Some(slice) = self.slices.get_mut(&seq) else { return };
-        let is_answered = slice.is_answered();
-        if let Some(item) = slice.items.iter_mut().find(|item| item.index == index) {
-            item.role = Role::Original;
-            let job = &mut self.jobs[slot];
-            job.tasks[index as usize].live += 1;
-            job.set_state(index, if is_answered { TaskState::Checking } else { TaskState::Leased });
+        let (is_answered, ix) = (slice.is_answered(), slice.machine);
+        let Some(at) = slice.items.iter().position(|item| item.index == index) else { return };
+        slice.items[at].role = Role::Original;
+        let mut adopted = vec![slice.items[at]];
+        let job = &mut self.jobs[slot];
+        job.tasks[index as usize].live += 1;
+        job.set_state(index, if is_answered { TaskState::Checking } else { TaskState::Leased });
+        let pending = self.choose_checks(step, slot, ix, seq, &mut adopted, false);
+        if let Some(slice) = self.slices.get_mut(&seq).filter(|_| pending > 0) {
+            slice.pending += pending;
+            self.compare(step, seq, at);
         }
     }
 
     /// The original of a check will not be answered: ends the check. True if a copy took its place.
-    pub(super) fn orphan_check(&mut self, slot: usize, seq: u64, index: u32) -> bool {
+    pub(super) fn orphan_check(&mut self, step: &mut Step, slot: usize, seq: u64, index: u32) -> bool {
         let key = (slot, index);
         self.jobs[slot].tasks[index as usize].checked_by = Ix::NONE;
         if self.checks.get(&key).is_none_or(|check| check.original != seq) {
@@ -240,7 +246,7 @@ impl Requester {
             })
         });
         if let Some(copy) = heir {
-            self.adopt(copy, slot, index);
+            self.adopt(step, copy, slot, index);
         }
         heir.is_some()
     }
@@ -286,7 +292,8 @@ impl Requester {
     fn hurry_copy(&mut self, step: &Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
         let is_late = self.slices.get(&check.original).is_some_and(|slice| self.is_late(step, slice));
-        if is_late && !check.answers.is_empty() && self.has_own_room(key.0) {
+        let is_held = |seq| self.slices.get(seq).is_some_and(Slice::is_answered);
+        if is_late && check.holds.iter().any(is_held) && self.has_own_room(key.0) {
             self.ask_own(key);
         }
     }
@@ -294,13 +301,16 @@ impl Requester {
     fn hurry(&mut self, step: &mut Step, key: (usize, u32)) {
         let Some(check) = self.checks.get(&key) else { return };
         let Some(answered_ms) = check.answered_ms else { return self.hurry_copy(step, key) };
-        // The other machine gets twice the time that the first one took: long tasks are not run a third time.
+        // To find a machine may take twice as long as the first one took: long tasks are not run a third time.
         let took_ms = self.slices.get(&check.original).map_or(0, |slice| answered_ms.saturating_sub(slice.sent_ms));
-        let patience_ms = step.settings.check_wait_ms.saturating_add(took_ms.saturating_mul(2));
-        let waited = step.now_ms >= answered_ms.saturating_add(patience_ms);
         let is_due = match check.place {
-            Place::Waiting => waited || !self.someone_may_check(step, key.0, check),
-            Place::At(seq) => waited && self.slices.get(&seq).is_none_or(|copy| self.is_late(step, copy)),
+            Place::Waiting => {
+                step.now_ms >= answered_ms.saturating_add(step.settings.check_wait_ms).saturating_add(2 * took_ms)
+                    || !self.someone_may_check(step, key.0, check)
+            }
+            Place::At(seq) => {
+                check.has_waited(step) && self.slices.get(&seq).is_none_or(|copy| self.is_late(step, copy))
+            }
             Place::OwnQueue | Place::Own(_) => false,
         };
         if !is_due {

@@ -1,17 +1,18 @@
 //! Giving work out: which machines to engage, what to deposit with them, and which tasks go into a slice.
 //!
 //! Machines are served breadth first, one slice each and then the one queued behind it, so that nobody waits
-//! while another has a queue. What is left in the tail is copied to machines that have nothing to do.
+//! while another has a queue. One that holds answers back until we have checked an earlier slice gets one more instead of
+//! idling. What is left in the tail is copied to machines that have nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use glean_types::params::{CHECK_ALL_FIRST, INLINE_SLICE_MAX, SLICE_TASKS_MAX};
 use glean_types::{Amount, B256, TaskSpec};
 
-use super::{Relation, Requester};
+use super::{AtWork, Relation, Requester};
 use crate::defence::Defence;
 use crate::io::{Event, FailReason, Output, Record, TaskState};
-use crate::market::Ix;
+use crate::market::{Ix, Machine};
 use crate::settle::AT_RISK_MAX;
 use crate::step::Step;
 use crate::verify::{self, Check, Place};
@@ -20,6 +21,8 @@ use crate::work::{Item, Role, Size, Sizing, Slice, Stage};
 
 /// All machines are looked at again after a millisecond for so many of them: at once where there are few.
 const SWEPT_PER_MS: u64 = 32;
+/// Slices that a machine has work with: one that runs and one behind it.
+const IN_WORK_MAX: usize = 2;
 /// Tasks looked at for one that this machine has not just failed.
 const LOOK_MAX: usize = 64;
 /// A lease before anything is known of a job's fuel is at most this long.
@@ -35,17 +38,19 @@ impl Requester {
     pub(super) fn plan(&mut self, step: &mut Step) {
         self.settle_ready(step);
         self.start_own_runs(step);
-        self.touched.clear();
+        let touched = std::mem::take(&mut self.touched);
         self.swept_ms = Some(step.now_ms);
         if self.jobs.iter().any(|job| !job.ended) {
             self.ask_offers(step);
             self.engage(step);
             self.at_work = Some(self.count_at_work());
-            for unpaid in 0..AT_RISK_MAX {
+            for unpaid in 0..IN_WORK_MAX {
                 for at in 0..self.ranked.len() {
                     self.serve(step, self.ranked[at], unpaid);
                 }
             }
+            // Who has come to hold answers back has just said so.
+            touched.iter().for_each(|ix| self.serve(step, *ix, AT_RISK_MAX - 1));
             self.back_up(step);
             self.fail_unpayable(step);
         }
@@ -55,11 +60,11 @@ impl Requester {
     /// The same after news of one machine. Among many, only that one and those that its news concern are looked at, and all
     /// of them a little later: else every answer would cost as much as there are machines.
     pub(super) fn plan_for(&mut self, step: &mut Step, ix: Option<Ix>) {
+        self.touched.extend(ix);
         let pause_ms = self.ranked.len() as u64 / SWEPT_PER_MS;
         if self.swept_ms.is_none_or(|at| at.saturating_add(pause_ms) <= step.now_ms) {
             return self.plan(step);
         }
-        self.touched.extend(ix);
         // A share of the work is a share among all: stale by a moment in speed, but never in number.
         self.at_work = self.at_work.or_else(|| Some(self.count_at_work()));
         self.settle_ready(step);
@@ -76,12 +81,16 @@ impl Requester {
         while self.may_take(step, ix, unpaid) && self.give(step, ix) {}
     }
 
-    /// How many machines are at work for us, and their speed.
-    fn count_at_work(&self) -> (u32, u64) {
-        let at_work = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
-        at_work.fold((0, 0), |(count, sum), (ix, _)| {
-            (count + 1, sum.saturating_add(self.market.get(ix).map_or(0, |machine| machine.mfuel_per_s())))
-        })
+    fn count_at_work(&self) -> AtWork {
+        let at_work = self.rels.iter().zip(&self.market.machines).filter(|(rel, _)| rel.engaged && rel.up);
+        let (mut speed, mut slots) = (0u64, Vec::with_capacity(self.rels.len()));
+        for (_, machine) in at_work {
+            speed = speed.saturating_add(machine.mfuel_per_s());
+            slots.push(machine.slot_speed());
+        }
+        let middle = slots.len().saturating_sub(1) / 2;
+        let slot_speed = if slots.is_empty() { 0 } else { *slots.select_nth_unstable(middle).1 };
+        AtWork { machines: slots.len() as u32, speed, slot_speed }
     }
 
     fn ask_offers(&mut self, step: &mut Step) {
@@ -89,9 +98,10 @@ impl Requester {
         let engaged = (0u32..).map(Ix).zip(&self.rels).filter(|(_, rel)| rel.engaged && rel.up);
         let slots: u64 =
             engaged.filter_map(|(ix, _)| self.market.get(ix)).map(|machine| u64::from(machine.slots())).sum();
+        let is_full = self.ranked.len() >= step.settings.machines_max;
         let every_ms = match step.settings.query_every_ms {
             // An answer is a sample: while it brings machines that we need and did not know, there are more.
-            every if self.ranked.is_empty() || (self.found_new && slots < waiting) => every / 5,
+            every if self.ranked.is_empty() || (self.found_new && slots < waiting && !is_full) => every / 10,
             every if slots >= waiting => every.saturating_mul(4),
             every => every,
         };
@@ -124,7 +134,7 @@ impl Requester {
             self.active().map(|slot| u64::from(self.jobs[slot].waiting()) + self.jobs[slot].retro.len() as u64).sum();
         let leased: u64 = self.active().map(|slot| u64::from(self.jobs[slot].count(TaskState::Leased))).sum();
         // When nothing waits, idle machines are wanted for what others are not done with.
-        let (wanted, busy) = if waiting > 0 { (waiting, AT_RISK_MAX) } else { (leased, 1) };
+        let (wanted, busy) = if waiting > 0 { (waiting, IN_WORK_MAX) } else { (leased, 1) };
         let (mut slots, mut count) = (0u64, 0usize);
         for at in 0..self.ranked.len() {
             let ix = self.ranked[at];
@@ -199,10 +209,12 @@ impl Requester {
         let waiting: u32 = self.active().map(|slot| self.jobs[slot].waiting()).sum();
         let others = self.ranked.len().min(step.settings.machines_max).min(waiting as usize);
         let share = budget.scale(1, u32::try_from(engaged.max(others).max(1)).unwrap_or(u32::MAX));
-        let mut add = step.settings.deposit_aim.min(room).min(share).max(least);
         let Some(machine) = self.market.get(ix) else { return };
         let (provider, payee) = (machine.node, machine.provider);
         let rel = &mut self.rels[ix.0 as usize];
+        // As much again as was paid in before: a long job costs a few transactions, and not one for every few slices.
+        let before = rel.channel.as_ref().filter(|channel| !channel.dead).map_or(Amount::ZERO, |c| c.purse.total);
+        let mut add = step.settings.deposit_aim.max(before).min(room).min(share).max(least);
         let is_new = rel.channel.as_ref().is_none_or(|channel| channel.dead);
         // One that may be on the ledger already is opened as it was begun.
         let begun = rel.opening.filter(|_| is_new);
@@ -235,7 +247,7 @@ impl Requester {
 
     // ---- slices ----
 
-    /// Whether a machine may be sent another slice: no more than `unpaid` are unpaid there.
+    /// Whether a machine may be sent another slice: no more than `unpaid` are unpaid there, and it will soon have nothing to do.
     fn may_take(&self, step: &Step, ix: Ix, unpaid: usize) -> bool {
         let rel = &self.rels[ix.0 as usize];
         let agreed = rel.channel.as_ref().is_some_and(|channel| channel.agreed && !channel.dead);
@@ -245,6 +257,12 @@ impl Requester {
             && rel.broken.is_none()
             && step.now_ms >= rel.backoff_until_ms
             && rel.open.len() <= unpaid
+            && (rel.open.len() < IN_WORK_MAX || self.in_work(ix).count() < IN_WORK_MAX)
+    }
+
+    /// Slices that a machine may be at work on now.
+    fn in_work(&self, ix: Ix) -> impl Iterator<Item = &Slice> {
+        self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq)).filter(|slice| slice.is_in_work())
     }
 
     /// What the size of a slice for this machine depends on.
@@ -252,14 +270,14 @@ impl Requester {
         let machine = self.market.get(ix)?;
         let rel = &self.rels[ix.0 as usize];
         let channel = rel.channel.as_ref()?;
-        let (machines, speed) = self.at_work.unwrap_or_else(|| self.count_at_work());
+        let AtWork { machines, speed, .. } = self.at_work.unwrap_or_else(|| self.count_at_work());
         Some(Size {
             machine: ix,
             price: channel.price(),
             history: machine.history,
             mfuel_per_s: machine.mfuel_per_s(),
             slots: machine.slots(),
-            idle: machine.slots().saturating_sub(self.tasks_in_work(ix)),
+            in_work: self.tasks_in_work(ix),
             deposit_free: channel.purse.free(),
             machines,
             speed,
@@ -268,8 +286,7 @@ impl Requester {
 
     /// Tasks that a machine may be at work on now.
     fn tasks_in_work(&self, ix: Ix) -> u32 {
-        let open = self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq));
-        open.filter(|slice| slice.is_in_work()).map(|slice| slice.items.len() as u32).sum()
+        self.in_work(ix).map(|slice| slice.items.len() as u32).sum()
     }
 
     /// Sends one slice of the oldest job that has something for this machine.
@@ -351,9 +368,14 @@ impl Requester {
         items
     }
 
-    /// Copies of other machines' tasks that this slice may carry.
+    /// Copies of other machines' tasks that this slice may carry. Since those machines wait for the answers, they go to the
+    /// faster half of all, or to one that is as fast as the one it checks, and to the others only once an answer has waited.
+    /// (Half: a clique of the fastest is asked about itself at most twice as often as by a lot among all.)
     fn choose_copies(&mut self, step: &mut Step, slot: usize, ix: Ix, most: usize) -> Vec<Item> {
-        let node = self.market.node(ix).unwrap_or_default();
+        let Some((node, speed)) = self.market.get(ix).map(|machine| (machine.node, machine.slot_speed())) else {
+            return Vec::new();
+        };
+        let usual = self.at_work.map_or(0, |at_work| at_work.slot_speed);
         let job = &mut self.jobs[slot];
         let mut items = Vec::new();
         let (mut left, mut seen) = (Vec::new(), BTreeSet::new());
@@ -366,7 +388,9 @@ impl Requester {
                 continue;
             };
             let is_next = check.has_original() || verify::is_checker(&step.me.secret, job.id, index, node);
-            let fits = items.len() < most && is_next && may_check(step, &self.market, check, ix);
+            let is_fast = speed >= usual.min(self.market.get(check.machine).map_or(0, Machine::slot_speed));
+            let is_soon = is_fast || check.has_waited(step);
+            let fits = items.len() < most && is_next && is_soon && may_check(step, &self.market, check, ix);
             if fits {
                 job.rechecked += 1;
                 items.push(Item::new(index, Role::Copy));
@@ -455,6 +479,7 @@ impl Requester {
                 deadline_ms: step.now_ms.saturating_add(ahead_ms).saturating_add(lease_ms),
                 pending,
                 company,
+                is_resent: false,
                 committed: Vec::new(),
                 stage: Stage::Out,
             },
@@ -477,10 +502,17 @@ impl Requester {
         }
         let Some(machine) = self.market.get(ix) else { return 0 };
         let (node, right) = (machine.node, machine.history.right);
-        // What it runs for others will count for it, too.
-        let copies = |items: &[Item]| items.iter().filter(|item| item.role == Role::Copy).count() as u32;
+        // What it runs for others will count for it, too, once it is compared.
+        let copies = |items: &[Item]| items.iter().filter(|item| item.role == Role::Copy).count();
+        let to_compare = |slice: &Slice| match slice.is_out() {
+            true => copies(&slice.items),
+            false => {
+                let is_open = |item: &&Item| self.checks.contains_key(&(slice.job, item.index));
+                slice.items.iter().filter(|item| item.role == Role::Copy).filter(is_open).count()
+            }
+        };
         let open = self.rels[ix.0 as usize].open.iter().filter_map(|seq| self.slices.get(seq));
-        let served = copies(items) + open.filter(|slice| slice.is_out()).map(|slice| copies(&slice.items)).sum::<u32>();
+        let served = (copies(items) + open.map(to_compare).sum::<usize>()) as u32;
         let right = right.saturating_add(served);
         let job = &mut self.jobs[slot];
         let rel = &mut self.rels[ix.0 as usize];
@@ -522,14 +554,12 @@ impl Requester {
     /// Where a machine may fetch a job's inputs from, besides us: from those that have answered for it last.
     pub(super) fn holders(&self, step: &Step, slot: usize, ix: Ix) -> Vec<Vec<u8>> {
         let is_up = |holder: &Ix| self.rels.get(holder.0 as usize).is_some_and(|rel| rel.up);
-        let has_them = self.jobs[slot].paid_slices.keys().filter(|holder| **holder != ix && is_up(holder));
+        let has_them = &self.jobs[slot].paid_slices;
+        // Not the same few for everybody: for each machine those that come after it.
+        let after = has_them.range(Ix(ix.0.saturating_add(1))..).chain(has_them.range(..ix));
+        let up = after.map(|(holder, _)| holder).filter(|holder| is_up(holder));
         let offer = |holder: &Ix| self.market.get(*holder)?.standing(step.now_ms).map(|offer| offer.peer.clone());
-        let mut holders: Vec<Vec<u8>> = has_them.filter_map(offer).collect();
-        // Not the same few for everybody.
-        let count = holders.len().max(1);
-        holders.rotate_left(ix.0 as usize % count);
-        holders.truncate(HOLDERS_MAX);
-        holders
+        up.filter_map(offer).take(HOLDERS_MAX).collect()
     }
 
     /// What a slice should take, and how long its lease is.
@@ -596,7 +626,7 @@ impl Requester {
 
     /// Whether an idle machine would have the answers to a slice well before they are expected.
     fn is_faster(&self, step: &Step, ix: Ix, last: &Last) -> bool {
-        let here_ms = self.lease(step, last.job, ix, last.items).0;
+        let here_ms = self.lease(step, last.job, ix, last.tasks.len()).0;
         last.left_ms >= here_ms.saturating_mul(2).saturating_add(LATE_MS)
     }
 
@@ -605,21 +635,19 @@ impl Requester {
         let mut out = Vec::new();
         for (seq, slice) in self.slices.iter().filter(|(_, slice)| slice.is_out() && !self.jobs[slice.job].ended) {
             let is_late = self.is_late(step, slice);
-            let live_max = match is_late {
-                true => LIVE_MAX_LATE,
-                false if slice.is_in_work() => LIVE_MAX,
-                false => continue,
-            };
+            let live_max = if is_late { LIVE_MAX_LATE } else { LIVE_MAX };
             let tasks = &self.jobs[slice.job].tasks;
             let is_lone = |item: &&Item| {
                 let task = &tasks[item.index as usize];
                 item.role.is_for_answer() && task.state == TaskState::Leased && task.live < live_max
             };
             let lone: Vec<u32> = slice.items.iter().filter(is_lone).map(|item| item.index).collect();
-            let left_ms = slice.clock_ms.saturating_add(self.expected_now(step, slice)).saturating_sub(step.now_ms);
+            // What is overdue may well take as long again; and one that has just lost work is not waited for.
+            let due_ms = slice.clock_ms.saturating_add(self.expected_now(step, slice));
+            let is_sound = self.market.get(slice.machine).is_some_and(|machine| machine.history.lost == 0);
+            let left_ms = if is_sound { due_ms.abs_diff(step.now_ms) } else { u64::MAX };
             if !lone.is_empty() {
-                let (job, items) = (slice.job, slice.items.len());
-                out.push(Last { seq: *seq, job, items, tasks: lone, left_ms, is_late });
+                out.push(Last { seq: *seq, job: slice.job, tasks: lone, left_ms, is_late });
             }
         }
         out.sort_by_key(|last| (std::cmp::Reverse(last.left_ms), last.seq));
@@ -710,8 +738,7 @@ impl Requester {
 struct Last {
     seq: u64,
     job: usize,
-    /// How many tasks it has, and those of them that few others have.
-    items: usize,
+    /// Those of its tasks that few others have.
     tasks: Vec<u32>,
     /// Until its answer is expected.
     left_ms: u64,

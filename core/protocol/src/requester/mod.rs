@@ -84,6 +84,16 @@ impl Relation {
     }
 }
 
+/// The machines that are at work for us.
+#[derive(Debug, Clone, Copy)]
+struct AtWork {
+    machines: u32,
+    /// All together, 10^6 fuel per second.
+    speed: u64,
+    /// A slot of the machine in the middle, 10^6 fuel per second.
+    slot_speed: u64,
+}
+
 /// The requester's half of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Requester {
@@ -107,8 +117,8 @@ pub(crate) struct Requester {
     /// When all machines were looked at last, and which may have become free since.
     swept_ms: Option<u64>,
     touched: BTreeSet<Ix>,
-    /// How many machines are at work and how fast, 10^6 fuel per second; none when one has come or gone since.
-    at_work: Option<(u32, u64)>,
+    /// None when one has come or gone since.
+    at_work: Option<AtWork>,
     asked_ms: Option<u64>,
     /// The last answer of the index nodes named machines that we did not know.
     found_new: bool,
@@ -320,14 +330,13 @@ impl Requester {
     fn dial(&mut self, step: &mut Step, ix: Ix) {
         let Some(machine) = self.market.get(ix) else { return };
         let Some(offer) = &machine.offer else { return };
-        let (node, peer) = (machine.node, offer.peer.clone());
         let now_ms = step.now_ms;
         let rel = &mut self.rels[ix.0 as usize];
         let is_due = rel.dialled_ms.is_none_or(|at| at.saturating_add(REDIAL_MS) <= now_ms);
         if !rel.up && is_due && now_ms >= rel.backoff_until_ms {
             rel.dialled_ms = Some(now_ms);
             rel.down_since_ms.get_or_insert(now_ms);
-            step.put(Output::Dial { node, peer });
+            step.put(Output::Dial { node: machine.node, peer: offer.peer.clone() });
         }
     }
 

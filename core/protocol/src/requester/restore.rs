@@ -228,6 +228,7 @@ impl Requester {
                 deadline_ms: u64::MAX,
                 pending: 0,
                 company: 0,
+                is_resent: true,
                 committed: Vec::new(),
                 stage: Stage::Out,
             },
