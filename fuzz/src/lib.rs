@@ -163,7 +163,8 @@ fn rpc(bytes: &[u8]) {
         let folder = tempfile::tempdir().expect("the system has a temporary folder");
         let genesis: glean_ledger::Genesis = serde_json::from_slice(GENESIS).expect("pinned by a test");
         let dir = folder.path().join("ledger");
-        let config = glean_chain::ChainConfig { dir, genesis, validator_key: None, faucet_key: None };
+        let config =
+            glean_chain::ChainConfig { dir, genesis, validator_key: None, validators: Vec::new(), faucet_key: None };
         let chain = {
             let _inside = runtime.enter();
             glean_chain::Chain::open(config).expect("a ledger opens in a fresh folder")

@@ -15,10 +15,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use alloy_eips::eip1559::BaseFeeParams;
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{B256, U256, keccak256};
+use bytes::Bytes;
 use glean_ledger::{
     BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, State, StateError, VerifyError,
     build_block, recover_senders, verify_block,
@@ -33,6 +33,9 @@ use crate::{FinalBlock, SUBSCRIPTION_BLOCKS};
 
 /// Recent states kept readable. They cost the disk space of what later blocks replaced.
 const RECENT_STATES: usize = 128;
+
+/// Transactions that wait to be told to the other validators. Their users' nodes keep them and may send again.
+const FRESH_MAX: usize = 1_024;
 
 /// Why a candidate is not executed.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +106,8 @@ pub(crate) struct Keeper {
     work: watch::Sender<u64>,
     /// The value of `work` up to which everything was tried.
     rested: AtomicU64,
+    /// Raw transactions that came to us first, for the other validators.
+    fresh: broadcast::Sender<Bytes>,
     head: watch::Sender<u64>,
     finals: broadcast::Sender<FinalBlock>,
     failure: watch::Sender<Option<String>>,
@@ -196,10 +201,27 @@ impl Keeper {
         });
     }
 
-    /// Takes a raw transaction into the pool.
+    /// Takes a raw transaction of one of our users into the pool, and tells the other validators.
     pub(crate) fn submit(&self, raw: &[u8]) -> Result<B256, SubmitError> {
+        let hash = self.admit(raw)?;
+        // Nobody listens where nobody else votes.
+        let _ = self.fresh.send(Bytes::copy_from_slice(raw));
+        Ok(hash)
+    }
+
+    /// Raw transactions submitted here from now on.
+    pub(crate) fn fresh(&self) -> broadcast::Receiver<Bytes> {
+        self.fresh.subscribe()
+    }
+
+    /// Takes a raw transaction into the pool.
+    pub(crate) fn admit(&self, raw: &[u8]) -> Result<B256, SubmitError> {
         if let Some(report) = self.failure.borrow().clone() {
             return Err(SubmitError::Stopped(report));
+        }
+        // Before the sender is recovered, which takes a hundred times as long.
+        if self.pool.get(&keccak256(raw)).is_some() {
+            return Err(PoolError::AlreadyKnown.into());
         }
         let tx = PooledTx::decode(raw, self.chain_id())?;
         let account = self.latest().account(tx.sender)?.unwrap_or_default();
@@ -217,15 +239,11 @@ impl Keeper {
         self.work.send_modify(|seen| *seen += 1);
     }
 
-    /// Waits until the pool may have something to run; `None` when `heartbeat` passed first.
-    pub(crate) async fn wait_for_work(&self, heartbeat: Option<Duration>) -> Option<u64> {
+    /// Waits until the pool may have something to run.
+    pub(crate) async fn wait_for_work(&self) -> u64 {
         let mut work = self.work.subscribe();
-        let untried = work.wait_for(|seen| *seen > self.rested.load(Ordering::Acquire));
-        let seen = match heartbeat {
-            Some(heartbeat) => tokio::time::timeout(heartbeat, untried).await.ok()?,
-            None => untried.await,
-        };
-        seen.ok().map(|seen| *seen)
+        let untried = work.wait_for(|seen| *seen > self.rested.load(Ordering::Acquire)).await;
+        *untried.expect("the sender is ours")
     }
 
     /// Everything announced up to `seen` was tried and cannot run now.
@@ -266,6 +284,7 @@ impl Keeper {
             writing: Mutex::new(()),
             work: watch::channel(0).0,
             rested: AtomicU64::new(0),
+            fresh: broadcast::channel(FRESH_MAX).0,
             head: watch::channel(number).0,
             finals: broadcast::channel(SUBSCRIPTION_BLOCKS).0,
             failure: watch::channel(None).0,
@@ -298,8 +317,8 @@ impl Keeper {
         Ok(Layered { base: base.clone(), layers })
     }
 
-    /// Builds and remembers a block on `parent` from what waits in the pool.
-    pub(crate) fn build(&self, parent: &SealedBlock) -> Result<Arc<SealedBlock>, ExecuteError> {
+    /// Builds and remembers a block on `parent` from what waits in the pool; `now_s` is our clock, seconds since 1970.
+    pub(crate) fn build(&self, parent: &SealedBlock, now_s: u64) -> Result<Arc<SealedBlock>, ExecuteError> {
         let state = self.state_after(parent.hash())?;
         let selected = self.pool.select(self.base_fee_after(parent), |account| {
             let account = state.account(account);
@@ -307,7 +326,7 @@ impl Keeper {
         });
         let proposal = Proposal {
             chain_id: self.chain_id(),
-            timestamp: unix_time().max(parent.header().timestamp),
+            timestamp: now_s.max(parent.header().timestamp),
             beneficiary: self.genesis.fee_recipient,
             bytes_max: BLOCK_BYTES_MAX / 2,
         };
@@ -451,11 +470,6 @@ fn sum_of_balances(snapshot: &Snapshot) -> Result<U256, StateError> {
     Ok(sum)
 }
 
-fn unix_time() -> u64 {
-    // A clock before 1970 still gives valid, non-decreasing block times.
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,9 +525,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let keeper = keeper(dir.path());
         send(&keeper, 0);
-        let first = keeper.build(&keeper.head()).expect("builds");
+        let first = keeper.build(&keeper.head(), 1).expect("builds");
         send(&keeper, 1);
-        let second = keeper.build(&first).expect("builds on the first");
+        let second = keeper.build(&first, 1).expect("builds on the first");
         assert_eq!(second.body().transactions.len(), 1, "the first one's transaction is not taken twice");
         keeper.finalize(&first).expect("writes");
         keeper.finalize(&second).expect("writes");
@@ -529,7 +543,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let (builder, follower) = (keeper(here.path()), keeper(there.path()));
         send(&builder, 0);
-        let block = builder.build(&builder.head()).expect("builds");
+        let block = builder.build(&builder.head(), 1).expect("builds");
         builder.forget_unfinalised();
         for keeper in [&builder, &follower] {
             keeper.finalize(&block).expect("executes and writes");
@@ -543,7 +557,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let keeper = keeper(dir.path());
         send(&keeper, 0);
-        let mut block = keeper.build(&keeper.head()).expect("builds").block().clone();
+        let mut block = keeper.build(&keeper.head(), 1).expect("builds").block().clone();
         block.header.state_root = B256::repeat_byte(1);
         let error = keeper.execute(Arc::new(SealedBlock::seal(block.clone()))).expect_err("forged");
         assert!(!error.is_ours(), "{error}");

@@ -30,6 +30,7 @@ pub use block::{BlockError, SealedBlock, Transaction};
 pub use rpc::{HttpError, HttpServer, RpcHandler};
 
 use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,8 +55,24 @@ pub struct ChainConfig {
     /// The validator's secp256r1 secret. `None`: one is made at the first start and kept in
     /// `dir/validator.key`, readable by the owner only.
     pub validator_key: Option<Zeroizing<[u8; 32]>>,
+    /// Who votes; empty: this node alone. The same on every node of the network and at every start.
+    pub validators: Vec<Validator>,
     /// The secp256k1 secret that signs faucet grants; `None` on networks without a faucet.
     pub faucet_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// One who votes on blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator {
+    /// Its secp256r1 public key, compressed: 33 bytes. See [`validator_public_key`].
+    pub key: Vec<u8>,
+    /// Where it listens for the others.
+    pub addr: SocketAddr,
+}
+
+/// The public half of a validator's secret, compressed; `None` when the secret is not a scalar of the curve.
+pub fn validator_public_key(secret: &[u8; 32]) -> Option<Vec<u8>> {
+    engine::public_key(secret)
 }
 
 /// Why a ledger could not be opened.
@@ -144,6 +161,7 @@ pub struct FinalBlock {
 pub struct Still {
     dir: PathBuf,
     secret: Zeroizing<[u8; 32]>,
+    validators: Vec<Validator>,
     keeper: Arc<Keeper>,
     rpc: RpcHandler,
     lock: File,
@@ -163,7 +181,7 @@ impl Still {
         let keeper = Keeper::open(store, config.genesis, &public);
         let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
         let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
-        Ok(Self { dir, secret, keeper, rpc, lock })
+        Ok(Self { dir, secret, validators: config.validators, keeper, rpc, lock })
     }
 
     /// The JSON-RPC interface.
@@ -194,10 +212,16 @@ impl Chain {
     /// Like [`Chain::open`], with another length of a consensus_epoch than the usual 16,384 blocks. It must be the
     /// same on every node of a network and at every start.
     pub fn open_with_epochs(config: ChainConfig, epoch_blocks: NonZeroU64) -> Result<Self, OpenError> {
-        let Still { dir, secret, keeper, rpc, lock } = Still::open(config)?;
-        let engine =
-            Engine::start(EngineConfig { dir: dir.join("engine"), secret, epoch_blocks, keeper: keeper.clone() })
-                .map_err(io_error(&dir))?;
+        let Still { dir, secret, validators, keeper, rpc, lock } = Still::open(config)?;
+        let company = validators.into_iter().map(|validator| (validator.key, validator.addr)).collect::<Vec<_>>();
+        let engine = EngineConfig {
+            dir: dir.join("engine"),
+            secret,
+            epoch_blocks,
+            keeper: keeper.clone(),
+            validators: (!company.is_empty()).then_some(company),
+        };
+        let engine = Engine::start(engine).map_err(io_error(&dir))?;
         Ok(Self { keeper, engine: Some(engine), rpc, _lock: lock })
     }
 
@@ -208,7 +232,7 @@ impl Chain {
 
     /// Serves JSON-RPC over HTTP on a loopback address (port 0: the system picks) from the caller's tokio
     /// runtime until the returned server is dropped.
-    pub async fn serve_http(&self, addr: std::net::SocketAddr) -> Result<HttpServer, HttpError> {
+    pub async fn serve_http(&self, addr: SocketAddr) -> Result<HttpServer, HttpError> {
         HttpServer::bind(self.rpc(), addr).await
     }
 

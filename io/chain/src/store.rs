@@ -95,6 +95,18 @@ impl Store {
         if !db.check_integrity()? {
             tracing::warn!("the ledger's free pages were counted anew");
         }
+        Self::known(db)
+    }
+
+    /// One that is gone with the process, for simulated validators.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let backend = redb::backends::InMemoryBackend::new();
+        let db = Database::builder().set_cache_size(1 << 20).create_with_backend(backend);
+        Self::known(db.expect("memory is no disk")).expect("it is empty")
+    }
+
+    fn known(db: Database) -> Result<Self, StoreError> {
         let store = Self { db };
         if let Some(schema) = store.meta(META_SCHEMA)? {
             let schema = schema.try_into().map(u64::from_be_bytes).unwrap_or(0);

@@ -419,7 +419,7 @@ pub(crate) fn chain_config(home: &Home, network: &Network) -> Result<Option<Chai
         home.read_json("genesis.json")?.ok_or_else(|| SetupError::NoNetwork(home.root().to_owned()))?;
     let faucet = faucet_key(home)?;
     let (dir, faucet_key) = (home.path("ledger"), Some(faucet.to_bytes()));
-    Ok(Some(ChainConfig { dir, genesis, validator_key: None, faucet_key }))
+    Ok(Some(ChainConfig { dir, genesis, validator_key: None, validators: Vec::new(), faucet_key }))
 }
 
 fn ledger(chain: &Option<Chain>, net: &Net, key: &AccountKey, network: &Network) -> Ledger {

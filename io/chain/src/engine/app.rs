@@ -10,7 +10,7 @@
 //!   builds on a block below the ledger's head has lost files, or has got older ones, and it must not vote again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use commonware_actor::Feedback;
 use commonware_consensus::marshal::Update;
@@ -18,8 +18,6 @@ use commonware_consensus::marshal::ancestry::Ancestry;
 use commonware_consensus::simplex::types::Context;
 use commonware_consensus::{Application, Reporter};
 use commonware_cryptography::Digested;
-use commonware_runtime::tokio::Context as Runtime;
-use commonware_runtime::{Spawner, Supervisor};
 use commonware_utils::Acknowledgement;
 use commonware_utils::acknowledgement::Exact;
 use futures::StreamExt;
@@ -27,11 +25,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::codec::{Digest, EngineBlock};
 use super::committee::{PublicKey, Scheme};
+use super::session::Ground;
 use crate::block::SealedBlock;
 use crate::keeper::Keeper;
 
 /// How long a parent may take to become final by itself.
 const PARENT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// With company, the first leader of a session waits so long: what it said earlier, others who still end the epoch before would
+/// not hear, and the view would be lost.
+const ASSEMBLY: Duration = Duration::from_millis(200);
+/// How far a block's time may lie beyond our clock, s. Beyond it, one validator could push the time of all that follow.
+const FUTURE_MAX_S: u64 = 15;
 
 /// Why a block is proposed.
 enum Work {
@@ -76,7 +81,7 @@ impl App {
     /// Makes the state after `tip` known, executing unknown ancestors oldest first.
     async fn ready(
         &self,
-        runtime: &Runtime,
+        runtime: &impl Ground,
         tip: Arc<SealedBlock>,
         mut ancestry: impl Ancestry<EngineBlock>,
     ) -> Result<(), String> {
@@ -99,20 +104,26 @@ impl App {
     ///
     /// A parent that does not become final by itself (its validator died between two votes) becomes final with
     /// its child, so then an empty child is due although nobody has work.
-    async fn wait(&self, parent: &SealedBlock) -> Option<Work> {
+    async fn wait(&self, runtime: &impl Ground, parent: &SealedBlock) -> Option<Work> {
         let parent_final = || self.keeper.head_number() >= parent.number();
         let was_final = parent_final();
         let patience = if was_final { self.heartbeat } else { Some(PARENT_PATIENCE) };
-        match self.keeper.wait_for_work(patience).await {
-            Some(seen) => Some(Work::Pool(seen)),
-            None if !was_final && parent_final() => None,
-            None => Some(Work::Empty),
+        let over = async {
+            match patience {
+                Some(patience) => runtime.sleep(patience).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            seen = self.keeper.wait_for_work() => Some(Work::Pool(seen)),
+            () = over => (was_final || !parent_final()).then_some(Work::Empty),
         }
     }
 
     /// Executes one block whose parent's state is known, off the engine's own threads. Never returns when the
     /// fault is this node's: then no vote is better than a wrong one.
-    async fn execute(&self, runtime: &Runtime, block: Arc<SealedBlock>) -> Result<(), String> {
+    async fn execute(&self, runtime: &impl Ground, block: Arc<SealedBlock>) -> Result<(), String> {
         let keeper = self.keeper.clone();
         let executed = blocking(runtime, move || keeper.execute(block)).await;
         match executed.ok_or("stopping")? {
@@ -126,12 +137,17 @@ impl App {
 }
 
 /// Runs `work` where it may take milliseconds without holding up votes.
-async fn blocking<T: Send + 'static>(runtime: &Runtime, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+async fn blocking<T: Send + 'static>(runtime: &impl Ground, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let task = runtime.child("execute").shared(true);
     task.spawn(|_| async move { work() }).await.ok()
 }
 
-impl Application<Runtime> for App {
+/// Our clock, seconds since 1970. One before 1970 still gives valid, non-decreasing block times.
+fn now_s(runtime: &impl Ground) -> u64 {
+    runtime.current().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl<E: Ground> Application<E> for App {
     type SigningScheme = Scheme;
     type Context = Context<Digest, PublicKey>;
     type Block = EngineBlock;
@@ -139,11 +155,14 @@ impl Application<Runtime> for App {
 
     async fn propose(
         &mut self,
-        (runtime, _): (Runtime, Self::Context),
+        (runtime, _): (E, Self::Context),
         mut ancestry: impl Ancestry<EngineBlock>,
         (): (),
     ) -> Option<Digested<EngineBlock>> {
-        self.proposing.send_replace(Proposing::Asked);
+        let before = self.proposing.send_replace(Proposing::Asked);
+        if before == Proposing::NotAsked && !self.is_alone() {
+            runtime.sleep(ASSEMBLY).await;
+        }
         let parent = ancestry.next().await?.inner().0.clone();
         let (stands, head) = (parent.number(), self.keeper.head_number());
         if self.is_alone() && stands < head {
@@ -159,9 +178,9 @@ impl Application<Runtime> for App {
             return None;
         }
         loop {
-            let Some(work) = self.wait(&parent).await else { continue };
-            let (keeper, on) = (self.keeper.clone(), parent.clone());
-            let built = blocking(&runtime, move || keeper.build(&on)).await?;
+            let Some(work) = self.wait(&runtime, &parent).await else { continue };
+            let (keeper, on, now_s) = (self.keeper.clone(), parent.clone(), now_s(&runtime));
+            let built = blocking(&runtime, move || keeper.build(&on, now_s)).await?;
             match (built, work) {
                 // What waits in the pool cannot run on this parent: not work yet.
                 (Ok(block), Work::Pool(seen)) if block.body().transactions.is_empty() => {
@@ -180,15 +199,19 @@ impl Application<Runtime> for App {
         }
     }
 
-    async fn verify(
-        &mut self,
-        (runtime, _): (Runtime, Self::Context),
-        mut ancestry: impl Ancestry<EngineBlock>,
-    ) -> bool {
+    async fn verify(&mut self, (runtime, _): (E, Self::Context), mut ancestry: impl Ancestry<EngineBlock>) -> bool {
         let (Some(block), Some(parent)) = (ancestry.next().await, ancestry.next().await) else {
             return false;
         };
         let (block, parent) = (block.inner().0.clone(), parent.inner().0.clone());
+        if block.header().timestamp > now_s(&runtime).max(parent.header().timestamp) + FUTURE_MAX_S {
+            tracing::warn!(
+                number = block.number(),
+                time_s = block.header().timestamp,
+                "proposed block is of the future"
+            );
+            return false;
+        }
         if let Err(reason) = self.ready(&runtime, parent, ancestry).await {
             tracing::warn!(number = block.number(), reason, "cannot verify on this parent");
             return false;
@@ -222,12 +245,16 @@ impl Reporter for App {
 ///
 /// After a failure nothing more is acknowledged: the engine keeps the block and hands it over again at the
 /// next start.
-pub(super) fn write_finals(keeper: &Keeper, mut finals: mpsc::UnboundedReceiver<Final>, height: &watch::Sender<u64>) {
-    while let Some((block, ack)) = finals.blocking_recv() {
+pub(super) async fn write_finals(
+    keeper: Arc<Keeper>,
+    mut finals: mpsc::UnboundedReceiver<Final>,
+    height: watch::Sender<u64>,
+) {
+    while let Some((block, ack)) = finals.recv().await {
         if let Err(error) = keeper.finalize(&block) {
             keeper.fail(error.to_string());
             // Keep the promise unanswered but alive until the engine is stopped.
-            while finals.blocking_recv().is_some() {}
+            while finals.recv().await.is_some() {}
             drop(ack);
             return;
         }

@@ -1,12 +1,13 @@
 //! Who votes, epoch by epoch.
 //!
-//! A consensus_epoch is a fixed run of blocks with one committee. Today every epoch has the one validator that
-//! keeps the ledger; growing means that [`Committee::at`] reads the members from the staking contract at the
-//! epoch's first block, and nothing else in this crate changes.
+//! A consensus_epoch is a fixed run of blocks with one committee. Today every epoch has the members that the network was
+//! started with; growing means that [`Committee::at`] reads them from the staking contract at the epoch's first
+//! block, and nothing else in this crate changes.
 //!
 //! Votes are secp256r1 signatures: attributable, and the EVM verifies them cheaply (P256VERIFY), so a future
 //! contract can slash a double vote without a new precompile.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use commonware_codec::{Copying, DecodeExt, Encode};
@@ -31,12 +32,20 @@ const NAMESPACE: &[u8] = b"gleaner/ledger/1";
 #[derive(Clone)]
 pub(super) struct Committee {
     key: PrivateKey,
+    members: Arc<[Member]>,
+}
+
+/// Who votes, and where it listens.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) key: PublicKey,
+    pub(super) addr: SocketAddr,
 }
 
 impl Committee {
-    /// The committee in which only `key` votes.
-    pub(super) fn of_one(key: PrivateKey) -> Self {
-        Self { key }
+    /// The committee of these members in the eyes of one of them, or of a bystander.
+    pub(super) fn new(key: PrivateKey, members: Vec<Member>) -> Self {
+        Self { key, members: members.into() }
     }
 
     /// Our identity.
@@ -44,22 +53,17 @@ impl Committee {
         self.key.public_key()
     }
 
-    /// Our signing key.
-    pub(super) fn key(&self) -> &PrivateKey {
-        &self.key
-    }
-
-    /// The members of an epoch: identity and voting key of each.
-    pub(super) fn at(&self, _epoch: Epoch) -> Vec<PublicKey> {
-        vec![self.me()]
+    /// The members of an epoch.
+    pub(super) fn at(&self, _epoch: Epoch) -> &[Member] {
+        &self.members
     }
 
     /// The signing scheme of an epoch: a signer where we are a member, else a verifier.
     pub(super) fn scheme(&self, epoch: Epoch) -> Scheme {
         let members: BiMap<PublicKey, PublicKey> = self
             .at(epoch)
-            .into_iter()
-            .map(|member| (member.clone(), member))
+            .iter()
+            .map(|member| (member.key.clone(), member.key.clone()))
             .collect::<Vec<_>>()
             .try_into()
             .expect("members of an epoch are distinct");
@@ -75,6 +79,11 @@ impl Provider for Committee {
     fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
         Some(Scoped::scheme(Arc::new(self.scheme(epoch))))
     }
+}
+
+/// Reads a validator's public key, compressed; `None` when the bytes are not a point of the curve.
+pub(super) fn decode_public(key: &[u8]) -> Option<PublicKey> {
+    PublicKey::decode(Copying(key)).ok()
 }
 
 /// Reads a validator's secret; `None` when the bytes are not a scalar of the curve.

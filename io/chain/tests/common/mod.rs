@@ -55,6 +55,7 @@ pub fn config(dir: &Path) -> ChainConfig {
         dir: dir.to_path_buf(),
         genesis: genesis(),
         validator_key: None,
+        validators: Vec::new(),
         faucet_key: Some(Zeroizing::new([FAUCET; 32])),
     }
 }
