@@ -39,7 +39,7 @@ pub(super) struct Channels<S, R> {
 }
 
 /// How the members of an epoch reach each other.
-pub(super) trait Lines<E: Ground>: Send + Sync {
+pub(super) trait Lines<E: Ground>: Send + Sync + Sized {
     /// Who is there.
     type Peers: Provider<PublicKey = PublicKey>;
     /// Whom nobody hears any more.
@@ -50,13 +50,12 @@ pub(super) trait Lines<E: Ground>: Send + Sync {
     type Receiver: Receiver<PublicKey = PublicKey>;
 
     /// Opens all channels for one epoch.
-    fn open(
-        &self,
-        context: E,
-        epoch: Epoch,
-        members: &[Member],
-    ) -> impl Future<Output = (Self::Peers, Self::Blocker, Channels<Self::Sender, Self::Receiver>)> + Send;
+    fn open(&self, context: E, epoch: Epoch, members: &[Member]) -> impl Future<Output = Opened<E, Self>> + Send;
 }
+
+/// What is known of the peers, how to block one, and the channels.
+pub(super) type Opened<E, L> =
+    (<L as Lines<E>>::Peers, <L as Lines<E>>::Blocker, Channels<<L as Lines<E>>::Sender, <L as Lines<E>>::Receiver>);
 
 /// What a validator may send its peers a second, by channel, in the channels' order.
 pub(super) fn quota() -> Quota {
@@ -116,12 +115,7 @@ impl Lines<Runtime> for Tcp {
     type Sender = lookup::Sender<PublicKey, Runtime>;
     type Receiver = lookup::Receiver<PublicKey>;
 
-    async fn open(
-        &self,
-        context: Runtime,
-        epoch: Epoch,
-        members: &[Member],
-    ) -> (Self::Peers, Self::Blocker, Channels<Self::Sender, Self::Receiver>) {
+    async fn open(&self, context: Runtime, epoch: Epoch, members: &[Member]) -> Opened<Runtime, Self> {
         let (mut network, mut oracle) = lookup::Network::new(context, self.config());
         let peers = members.iter().map(|member| (member.key.clone(), Address::from(member.addr)));
         let peers: Map<PublicKey, Address> =

@@ -15,7 +15,7 @@ use commonware_runtime::deterministic::Context;
 use commonware_runtime::{Handle, Supervisor as _};
 
 use super::super::committee::{Committee, Member, PublicKey};
-use super::super::lines::{Channels, Lines};
+use super::super::lines::{Channels, Lines, Opened};
 use super::super::parts::mux;
 use super::{Simulated, World};
 
@@ -85,7 +85,7 @@ impl<F: SplitForwarder<PublicKey>> Lines<Context> for Half<F> {
     type Sender = SplitSender<PublicKey, Context, F>;
     type Receiver = Receiver<PublicKey>;
 
-    async fn open(&self, _: Context, _: Epoch, _: &[Member]) -> (Self::Peers, Self::Blocker, Split<F>) {
+    async fn open(&self, _: Context, _: Epoch, _: &[Member]) -> Opened<Context, Self> {
         let channels = self.channels.lock().expect("nobody panics with it").take();
         let channels = channels.expect("twins live in one epoch");
         (self.oracle.manager(), self.oracle.control(self.me.clone()), channels)

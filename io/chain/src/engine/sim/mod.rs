@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::app::write_finals;
 use super::committee::{Committee, Member, PublicKey, decode_key};
-use super::lines::{Channels, Lines, MESSAGE_BYTES_MAX, PEERS_MAX, quota, transactions_quota};
+use super::lines::{Channels, Lines, MESSAGE_BYTES_MAX, Opened, PEERS_MAX, quota, transactions_quota};
 use super::session::{End, Pace, Session};
 use crate::keeper::Keeper;
 use crate::store::Store;
@@ -117,12 +117,7 @@ impl Lines<Context> for Simulated {
     type Sender = simulated::Sender<PublicKey, Context>;
     type Receiver = simulated::Receiver<PublicKey>;
 
-    async fn open(
-        &self,
-        _: Context,
-        _: Epoch,
-        _: &[Member],
-    ) -> (Self::Peers, Self::Blocker, Channels<Self::Sender, Self::Receiver>) {
+    async fn open(&self, _: Context, _: Epoch, _: &[Member]) -> Opened<Context, Self> {
         (self.oracle.manager(), self.oracle.control(self.me.clone()), self.channels().await)
     }
 }

@@ -187,9 +187,10 @@ async fn twin_world(context: Context, arrive_percent: u64) -> Fate {
         friends[1].extend((who != 0).then_some(*node));
     }
     world.start_all(&honest);
+    let mut twins = Vec::new();
     for (number, lines) in world.twins(twin, friends).await.into_iter().enumerate() {
         let context = world.context.child("twin").with_attribute("number", number);
-        let _ = world.live(context, twin, keeper(&world.keys[twin]), lines, format!("twin{number}-"));
+        twins.push(world.live(context, twin, keeper(&world.keys[twin]), lines, format!("twin{number}-")));
     }
     let mut receipts: Vec<_> = (0..CLIENTS).map(|n| world.client(n, world.keepers(&honest))).collect();
     let mut fate = Fate::default();
