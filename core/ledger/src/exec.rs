@@ -286,7 +286,7 @@ pub(crate) fn empty_header() -> Header {
     }
 }
 
-fn tx_receipt(tx: &TxEnvelope, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
+pub(crate) fn tx_receipt(tx: &TxEnvelope, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
     let status = result.is_success().into();
     let receipt = Receipt { status, cumulative_gas_used, logs: result.into_logs() };
     ReceiptEnvelope::from_typed(tx.tx_type(), receipt.with_bloom())

@@ -18,6 +18,7 @@
 pub mod channels;
 pub mod contracts;
 pub mod dollar;
+pub mod replay;
 
 mod call;
 mod evm;
@@ -33,6 +34,7 @@ pub use call::{
     AccountOverride, CALL_GAS_MAX, CallError, CallOutcome, CallRequest, CallResult, EstimateError, Overrides, call,
     estimate_gas,
 };
+pub use evm::Rules;
 pub use exec::{
     BuildError, Built, Executed, Proposal, SumError, VerifyError, build_block, recover_senders, verify_block,
 };

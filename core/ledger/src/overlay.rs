@@ -11,6 +11,7 @@ use crate::state::{Account, Changes, State, StateError};
 
 /// Changes not yet committed, over a state. Storage roots in `accounts` are those of the base until
 /// [`crate::root::commit`] has computed the new ones.
+#[derive(Clone)]
 pub(crate) struct Overlay<'a> {
     pub(crate) base: &'a dyn State,
     pub(crate) accounts: BTreeMap<Address, Option<Account>>,
@@ -18,6 +19,8 @@ pub(crate) struct Overlay<'a> {
     pub(crate) code: BTreeMap<B256, Bytes>,
     /// Accounts that ran SELFDESTRUCT: the only other way than the base fee in which coins may vanish.
     pub(crate) destroyed: BTreeSet<Address>,
+    /// An empty account is a row like any other, as it was before EIP-161.
+    pub(crate) keeps_empty: bool,
 }
 
 impl<'a> Overlay<'a> {
@@ -28,6 +31,7 @@ impl<'a> Overlay<'a> {
             slots: BTreeMap::new(),
             code: BTreeMap::new(),
             destroyed: BTreeSet::new(),
+            keeps_empty: false,
         }
     }
 
@@ -70,7 +74,7 @@ impl<'a> Overlay<'a> {
             let info = &after.info;
             // EIP-161: an empty account is no account.
             let account = Account::new(info.nonce, info.balance, storage_root, info.code_hash);
-            let account = (!after.is_empty()).then_some(account);
+            let account = (self.keeps_empty || !after.is_empty()).then_some(account);
             self.set(address, account);
         }
         Ok(())

@@ -236,10 +236,20 @@ impl Keeper {
     /// Opens the states kept in `store`, writing the genesis into an empty one.
     pub(crate) fn open(store: Store, genesis: Genesis, validator: &[u8]) -> Result<Self, KeeperError> {
         let built = genesis.build()?;
-        let supply = built.supply();
-        let genesis_block = SealedBlock::seal(built.block);
+        Self::open_from(store, genesis, SealedBlock::seal(built.block), &built.changes, validator)
+    }
+
+    /// Like [`Keeper::open`], with a block 0 that is there already.
+    pub(crate) fn open_from(
+        store: Store,
+        genesis: Genesis,
+        genesis_block: SealedBlock,
+        changes: &Changes,
+        validator: &[u8],
+    ) -> Result<Self, KeeperError> {
+        let supply = changes.accounts.values().flatten().map(|account| account.balance).sum();
         match store.validator()? {
-            None => store.create(validator, &genesis_block, supply, &rows(&built.changes))?,
+            None => store.create(validator, &genesis_block, supply, &rows(changes))?,
             Some(found) if found != validator => return Err(KeeperError::OtherValidator),
             Some(_) => {}
         }
@@ -377,11 +387,28 @@ impl Keeper {
         let candidate = self.executed(block.clone()).map_err(execute_error)?;
         let store_error = |source| FinalizeError::Store { number, source };
         let supply = self.latest().supply() - candidate.coins_gone;
-        self.store.commit(block, &candidate.record, supply, &rows(&candidate.changes)).map_err(store_error)?;
-        let snapshot = self.store.snapshot().map_err(store_error)?;
-        let snapshot = snapshot.expect("a block was just written");
-        self.advance(block, Arc::new(snapshot));
-        self.settle(&candidate);
+        self.write(&candidate, supply).map_err(store_error)
+    }
+
+    /// Writes a block that somebody else executed, after the head: the door of [`crate::import`].
+    pub(crate) fn adopt(
+        &self,
+        block: SealedBlock,
+        record: Record,
+        changes: Changes,
+        supply: U256,
+    ) -> Result<(), StoreError> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let candidate =
+            Candidate { block: Arc::new(block), record, changes: Arc::new(changes), coins_gone: U256::ZERO };
+        self.write(&candidate, supply)
+    }
+
+    fn write(&self, candidate: &Candidate, supply: U256) -> Result<(), StoreError> {
+        self.store.commit(&candidate.block, &candidate.record, supply, &rows(&candidate.changes))?;
+        let snapshot = self.store.snapshot()?.expect("a block was just written");
+        self.advance(&candidate.block, Arc::new(snapshot));
+        self.settle(candidate);
         Ok(())
     }
 
