@@ -129,6 +129,19 @@ pub fn call(
     request: &CallRequest,
     overrides: &Overrides,
 ) -> Result<CallResult, CallError> {
+    let (mut evm, tx) = ask(state, chain_id, header, request, overrides)?;
+    let (result, touched) = evm.run(tx)?;
+    Ok(answer(result, &touched))
+}
+
+/// An EVM that holds what is pretended, and the question as a transaction.
+pub(crate) fn ask<'a>(
+    state: &'a dyn State,
+    chain_id: u64,
+    header: &Header,
+    request: &CallRequest,
+    overrides: &Overrides,
+) -> Result<(Evm<'a>, TxEnv), CallError> {
     let mut header = header.clone();
     header.gas_limit = header.gas_limit.max(CALL_GAS_MAX);
     if request.gas_price == 0 {
@@ -137,9 +150,7 @@ pub fn call(
     let mut overlay = Overlay::new(state);
     pretend(&mut overlay, overrides)?;
     let nonce = overlay.account(request.from)?.unwrap_or_default().nonce;
-    let mut evm = Evm::new(chain_id, &header, overlay, Purpose::Question);
-    let (result, touched) = evm.run(tx_env(request, nonce))?;
-    Ok(answer(result, &touched))
+    Ok((Evm::new(chain_id, &header, overlay, Purpose::Question), tx_env(request, nonce)))
 }
 
 fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {

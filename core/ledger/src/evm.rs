@@ -10,7 +10,7 @@ use revm::context_interface::either::Either;
 use revm::context_interface::result::{EVMError, ExecResultAndState, ExecutionResult, InvalidTransaction};
 use revm::primitives::hardfork::SpecId;
 use revm::state::EvmState;
-use revm::{Context, ExecuteEvm, MainBuilder, MainContext, SystemCallEvm};
+use revm::{Context, ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext, SystemCallEvm};
 
 use crate::overlay::Overlay;
 use crate::refusal::Refusal;
@@ -33,7 +33,8 @@ impl Rules {
     };
 }
 
-type Inner<'a> = revm::MainnetEvm<revm::handler::MainnetContext<Overlay<'a>>>;
+/// What revm runs in.
+pub(crate) type Ctx<'a> = revm::handler::MainnetContext<Overlay<'a>>;
 
 /// Why nothing was executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +54,9 @@ pub(crate) enum Purpose {
     Question,
 }
 
-pub(crate) struct Evm<'a> {
-    inner: Inner<'a>,
+/// An EVM inside one block. `I` watches it step by step, or is nobody.
+pub(crate) struct Evm<'a, I = ()> {
+    inner: revm::MainnetEvm<Ctx<'a>, I>,
     base_fee: u64,
 }
 
@@ -75,6 +77,26 @@ impl<'a> Evm<'a> {
         let inner =
             Context::mainnet().with_db(state).with_block(block_env(header, rules)).with_cfg(cfg).build_mainnet();
         Evm { inner, base_fee }
+    }
+}
+
+impl<'a, I: Inspector<Ctx<'a>>> Evm<'a, I> {
+    /// Runs a transaction before the inspector's eyes. Nothing is kept until [`Evm::commit`].
+    pub(crate) fn run_watched(&mut self, tx: TxEnv) -> Result<(ExecutionResult, EvmState), EvmError> {
+        let (sender, max_fee) = (tx.caller, tx.gas_price);
+        let done = self.inner.inspect_tx(tx);
+        self.unfold(done, sender, max_fee)
+    }
+
+    pub(crate) fn inspector(&mut self) -> &mut I {
+        &mut self.inner.inspector
+    }
+}
+
+impl<'a, I> Evm<'a, I> {
+    /// The same with somebody else who watches.
+    pub(crate) fn watched_by<J>(self, inspector: J) -> Evm<'a, J> {
+        Evm { inner: self.inner.with_inspector(inspector), base_fee: self.base_fee }
     }
 
     /// Runs a transaction. Nothing is kept until [`Evm::commit`].
@@ -114,6 +136,10 @@ impl<'a> Evm<'a> {
     /// Takes over what a transaction did.
     pub(crate) fn commit(&mut self, touched: EvmState) -> Result<(), StateError> {
         self.state().commit(touched)
+    }
+
+    pub(crate) fn block(&self) -> &BlockEnv {
+        &self.inner.ctx.block
     }
 
     pub(crate) fn state(&mut self) -> &mut Overlay<'a> {

@@ -28,6 +28,7 @@ mod overlay;
 mod refusal;
 mod root;
 mod state;
+mod trace;
 mod trie;
 
 pub use call::{
@@ -42,3 +43,4 @@ pub use genesis::{Addresses, BuiltGenesis, Faucet, Genesis, GenesisError};
 pub use refusal::{Refusal, revert_text};
 pub use root::{AccountProof, SlotProof, prove_account};
 pub use state::{Account, Changes, MemoryState, State, StateError};
+pub use trace::{TraceError, TraceOptions, Traced, trace_block, trace_call};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
 use revm::bytecode::Bytecode;
-use revm::database_interface::Database;
+use revm::database_interface::{Database, DatabaseRef};
 use revm::state::{AccountInfo, EvmState};
 
 use crate::state::{Account, Changes, State, StateError};
@@ -103,10 +103,10 @@ impl<'a> Overlay<'a> {
     }
 }
 
-impl Database for Overlay<'_> {
+impl DatabaseRef for Overlay<'_> {
     type Error = StateError;
 
-    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
         let info = |account: Account| AccountInfo {
             balance: account.balance,
             nonce: account.nonce,
@@ -117,7 +117,7 @@ impl Database for Overlay<'_> {
         Ok(self.account(address)?.map(info))
     }
 
-    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateError> {
+    fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, StateError> {
         if hash == KECCAK256_EMPTY {
             return Ok(Bytecode::default());
         }
@@ -128,11 +128,32 @@ impl Database for Overlay<'_> {
         Bytecode::new_raw_checked(code).map_err(|e| StateError::Damaged(format!("code {hash}: {e}")))
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateError> {
+    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
         self.slot(address, slot)
     }
 
-    fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
+    fn block_hash_ref(&self, number: u64) -> Result<B256, StateError> {
         self.base.block_hash(number)
+    }
+}
+
+/// Reading changes nothing here: there is no cache.
+impl Database for Overlay<'_> {
+    type Error = StateError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
+        self.basic_ref(address)
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateError> {
+        self.code_by_hash_ref(hash)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateError> {
+        self.storage_ref(address, slot)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
+        self.block_hash_ref(number)
     }
 }

@@ -32,7 +32,7 @@ use crate::store::{Record, Snapshot, Store, StoreError};
 use crate::{FinalBlock, SUBSCRIPTION_BLOCKS};
 
 /// Recent states kept readable. They cost the disk space of what later blocks replaced.
-const RECENT_STATES: usize = 128;
+pub(crate) const RECENT_STATES: usize = 128;
 
 /// Why a candidate is not executed.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +146,13 @@ impl Keeper {
         let tips = self.tips();
         let found = tips.recent.iter().find(|(block, _)| block.number() == number);
         found.map(|(_, snapshot)| snapshot.clone())
+    }
+
+    /// The first block whose state is still readable.
+    pub(crate) fn oldest_state(&self) -> u64 {
+        let tips = self.tips();
+        let (oldest, _) = tips.recent.front().expect("the genesis is always there");
+        oldest.number()
     }
 
     /// The state after the last final block.

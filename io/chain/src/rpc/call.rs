@@ -81,6 +81,16 @@ impl Shared {
         })
     }
 
+    /// The three things a question needs: under which header, what, and what is pretended.
+    pub(super) fn prepare(
+        &self,
+        state: &Snapshot,
+        request: TransactionRequest,
+        pretence: Pretence,
+    ) -> Result<(Header, CallRequest, Overrides), RpcError> {
+        Ok((self.header_of(state, pretence.block)?, question(request)?, overrides(pretence.state)?))
+    }
+
     fn execute(&self, state: &Snapshot, question: &CallRequest, pretence: Pretence) -> Result<CallResult, RpcError> {
         let header = self.header_of(state, pretence.block)?;
         let overrides = overrides(pretence.state)?;
