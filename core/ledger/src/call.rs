@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::Header;
 use alloy_eips::eip2930::AccessList;
-use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use revm::context::TxEnv;
 use revm::context_interface::result::{ExecutionResult, HaltReason};
 use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
@@ -12,6 +12,7 @@ use revm::state::EvmState;
 
 use crate::evm::{Evm, EvmError, Purpose};
 use crate::overlay::Overlay;
+use crate::pretend::{Overrides, PretendError, pretend};
 use crate::refusal::{Refusal, revert_text};
 use crate::state::{State, StateError};
 
@@ -38,22 +39,6 @@ pub struct CallRequest {
     pub gas_price: u128,
     /// Declared accesses.
     pub access_list: AccessList,
-}
-
-/// What to pretend about accounts, as `eth_call`'s third parameter does.
-pub type Overrides = BTreeMap<Address, AccountOverride>;
-
-/// What to pretend about one account; `None` leaves it as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccountOverride {
-    /// Another balance.
-    pub balance: Option<U256>,
-    /// Another nonce.
-    pub nonce: Option<u64>,
-    /// Other code.
-    pub code: Option<Bytes>,
-    /// Other values of some slots.
-    pub slots: BTreeMap<U256, U256>,
 }
 
 /// How it ended.
@@ -88,6 +73,9 @@ pub enum CallError {
     /// It cannot be asked like this.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It pretends what cannot be.
+    #[error(transparent)]
+    Pretend(PretendError),
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -110,6 +98,15 @@ pub enum EstimateError {
     /// It could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
+}
+
+impl From<PretendError> for CallError {
+    fn from(error: PretendError) -> CallError {
+        match error {
+            PretendError::State(error) => error.into(),
+            error => CallError::Pretend(error),
+        }
+    }
 }
 
 impl From<EvmError> for CallError {
@@ -148,9 +145,11 @@ pub(crate) fn ask<'a>(
         header.base_fee_per_gas = Some(0);
     }
     let mut overlay = Overlay::new(state);
-    pretend(&mut overlay, overrides)?;
+    let moves = pretend(&mut overlay, overrides)?;
     let nonce = overlay.account(request.from)?.unwrap_or_default().nonce;
-    Ok((Evm::new(chain_id, &header, overlay, Purpose::Question), tx_env(request, nonce)))
+    let mut evm = Evm::new(chain_id, &header, overlay, Purpose::Question);
+    evm.pretend(moves);
+    Ok((evm, tx_env(request, nonce)))
 }
 
 fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {
@@ -170,21 +169,6 @@ fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {
     }
 }
 
-fn pretend(overlay: &mut Overlay<'_>, overrides: &Overrides) -> Result<(), StateError> {
-    for (address, pretended) in overrides {
-        let mut account = overlay.account(*address)?.unwrap_or_default();
-        account.balance = pretended.balance.unwrap_or(account.balance);
-        account.nonce = pretended.nonce.unwrap_or(account.nonce);
-        if let Some(code) = &pretended.code {
-            account.code_hash = keccak256(code);
-            overlay.code.insert(account.code_hash, code.clone());
-        }
-        overlay.set(*address, Some(account));
-        overlay.slots.extend(pretended.slots.iter().map(|(slot, value)| ((*address, *slot), *value)));
-    }
-    Ok(())
-}
-
 fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult {
     let outcome = match &result {
         ExecutionResult::Success { .. } => CallOutcome::Success,
@@ -202,7 +186,7 @@ fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult
 }
 
 /// A halt in geth's words where tools look for them.
-fn halt_text(reason: &HaltReason) -> String {
+pub(crate) fn halt_text(reason: &HaltReason) -> String {
     match reason {
         HaltReason::OutOfGas(_) => OUT_OF_GAS.into(),
         HaltReason::OpcodeNotFound | HaltReason::InvalidFEOpcode => "invalid opcode".into(),

@@ -6,13 +6,18 @@ use alloy_consensus::{Header, Transaction as _, TxEnvelope};
 use alloy_primitives::{Address, Bytes, U256};
 use revm::context::{BlockEnv, CfgEnv, TxEnv};
 use revm::context_interface::ContextTr;
+use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::context_interface::either::Either;
 use revm::context_interface::result::{EVMError, ExecResultAndState, ExecutionResult, InvalidTransaction};
+use revm::handler::EthFrame;
+use revm::handler::instructions::EthInstructions;
+use revm::interpreter::interpreter::EthInterpreter;
 use revm::primitives::hardfork::SpecId;
 use revm::state::EvmState;
 use revm::{Context, ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext, SystemCallEvm};
 
 use crate::overlay::Overlay;
+use crate::precompiles::{Moves, Precompiles};
 use crate::refusal::Refusal;
 use crate::state::StateError;
 
@@ -23,6 +28,8 @@ pub struct Rules {
     pub spec: SpecId,
     /// How slowly the price of blobs follows the demand.
     pub blob_fee_fraction: u64,
+    /// Every block calls the contracts that serve a beacon chain, as far as the fork knows them.
+    pub has_beacon: bool,
 }
 
 impl Rules {
@@ -30,8 +37,12 @@ impl Rules {
     pub const OURS: Rules = Rules {
         spec: SpecId::OSAKA,
         blob_fee_fraction: revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE,
+        has_beacon: false,
     };
 }
+
+type Inner<'a, I> =
+    revm::context::Evm<Ctx<'a>, I, EthInstructions<EthInterpreter, Ctx<'a>>, Precompiles, EthFrame<EthInterpreter>>;
 
 /// What revm runs in.
 pub(crate) type Ctx<'a> = revm::handler::MainnetContext<Overlay<'a>>;
@@ -50,13 +61,16 @@ pub(crate) enum EvmError {
 pub(crate) enum Purpose {
     /// To be in a block: all rules hold.
     Block,
-    /// To answer a question or to make the genesis: the nonce is not checked and the gas has no cap per transaction.
+    /// To answer a question or to make the genesis: the nonce is not checked, the gas has no cap per transaction, and
+    /// contracts may ask, too.
     Question,
+    /// To see what a block would do: like a question, but the nonce counts.
+    Rehearsal,
 }
 
 /// An EVM inside one block. `I` watches it step by step, or is nobody.
 pub(crate) struct Evm<'a, I = ()> {
-    inner: revm::MainnetEvm<Ctx<'a>, I>,
+    inner: Inner<'a, I>,
     base_fee: u64,
 }
 
@@ -69,13 +83,15 @@ impl<'a> Evm<'a> {
     /// An EVM inside a block of a chain with these rules.
     pub(crate) fn under(rules: Rules, chain_id: u64, header: &Header, state: Overlay<'a>, purpose: Purpose) -> Evm<'a> {
         let mut cfg = CfgEnv::new_with_spec(rules.spec).with_chain_id(chain_id);
-        if purpose == Purpose::Question {
-            cfg.disable_nonce_check = true;
+        if purpose != Purpose::Block {
+            cfg.disable_nonce_check = purpose == Purpose::Question;
+            cfg.disable_eip3607 = true;
             cfg.tx_gas_limit_cap = Some(u64::MAX);
         }
         let base_fee = header.base_fee_per_gas.unwrap_or_default();
         let inner =
             Context::mainnet().with_db(state).with_block(block_env(header, rules)).with_cfg(cfg).build_mainnet();
+        let inner = inner.with_precompiles(Precompiles::new(rules.spec));
         Evm { inner, base_fee }
     }
 }
@@ -136,6 +152,23 @@ impl<'a, I> Evm<'a, I> {
     /// Takes over what a transaction did.
     pub(crate) fn commit(&mut self, touched: EvmState) -> Result<(), StateError> {
         self.state().commit(touched)
+    }
+
+    /// Precompiles are elsewhere from now on.
+    pub(crate) fn pretend(&mut self, moves: Moves) {
+        self.inner.precompiles.pretend(moves);
+    }
+
+    /// Gas costs at least this much from now on.
+    pub(crate) fn set_base_fee(&mut self, base_fee: u64) {
+        self.base_fee = base_fee;
+        self.inner.ctx.block.basefee = base_fee;
+    }
+
+    /// Blobs cost this much from now on.
+    pub(crate) fn set_blob_price(&mut self, price: u128) {
+        let pretended = BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: price };
+        self.inner.ctx.block.blob_excess_gas_and_price = Some(pretended);
     }
 
     pub(crate) fn block(&self) -> &BlockEnv {

@@ -20,27 +20,31 @@ pub mod contracts;
 pub mod dollar;
 pub mod replay;
 
+mod beacon;
 mod call;
 mod evm;
 mod exec;
 mod genesis;
 mod overlay;
+mod precompiles;
+mod pretend;
 mod refusal;
 mod root;
+mod simulate;
 mod state;
 mod trace;
 mod trie;
 
-pub use call::{
-    AccountOverride, CALL_GAS_MAX, CallError, CallOutcome, CallRequest, CallResult, EstimateError, Overrides, call,
-    estimate_gas,
-};
+pub use call::{CALL_GAS_MAX, CallError, CallOutcome, CallRequest, CallResult, EstimateError, call, estimate_gas};
 pub use evm::Rules;
 pub use exec::{
     BuildError, Built, Executed, Proposal, SumError, VerifyError, build_block, recover_senders, verify_block,
 };
 pub use genesis::{Addresses, BuiltGenesis, Faucet, Genesis, GenesisError};
+pub use precompiles::is_precompile;
+pub use pretend::{AccountOverride, Overrides, PretendError};
 pub use refusal::{Refusal, revert_text};
 pub use root::{AccountProof, SlotProof, prove_account};
+pub use simulate::{Planned, SimulateError, Simulated, Simulation, unsigned};
 pub use state::{Account, Changes, MemoryState, State, StateError};
 pub use trace::{TraceError, TraceOptions, Traced, trace_block, trace_call};

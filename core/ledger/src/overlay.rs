@@ -19,6 +19,8 @@ pub(crate) struct Overlay<'a> {
     pub(crate) code: BTreeMap<B256, Bytes>,
     /// Accounts that ran SELFDESTRUCT: the only other way than the base fee in which coins may vanish.
     pub(crate) destroyed: BTreeSet<Address>,
+    /// Accounts whose slots below this overlay are forgotten. Only questions pretend that.
+    wiped: BTreeSet<Address>,
     /// An empty account is a row like any other, as it was before EIP-161.
     pub(crate) keeps_empty: bool,
 }
@@ -31,6 +33,7 @@ impl<'a> Overlay<'a> {
             slots: BTreeMap::new(),
             code: BTreeMap::new(),
             destroyed: BTreeSet::new(),
+            wiped: BTreeSet::new(),
             keeps_empty: false,
         }
     }
@@ -47,8 +50,23 @@ impl<'a> Overlay<'a> {
     pub(crate) fn slot(&self, address: Address, slot: U256) -> Result<U256, StateError> {
         match self.slots.get(&(address, slot)) {
             Some(value) => Ok(*value),
-            None => self.base.slot(address, slot),
+            None => self.base_slot(address, slot),
         }
+    }
+
+    fn base_slot(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+        if self.wiped.contains(&address) { Ok(U256::ZERO) } else { self.base.slot(address, slot) }
+    }
+
+    /// Forgets all slots of an account.
+    pub(crate) fn wipe(&mut self, address: Address) {
+        self.slots.retain(|(owner, _), _| *owner != address);
+        self.wiped.insert(address);
+    }
+
+    /// Whose slots below are forgotten.
+    pub(crate) fn wiped(&self) -> &BTreeSet<Address> {
+        &self.wiped
     }
 
     /// Takes over what one transaction did.
@@ -86,16 +104,16 @@ impl<'a> Overlay<'a> {
 
     /// What differs from the base, without rows that ended where they began.
     pub(crate) fn into_changes(self) -> Result<Changes, StateError> {
-        let mut changes = Changes { code: self.code, ..Changes::default() };
-        for (address, account) in self.accounts {
+        let mut changes = Changes { code: self.code.clone(), ..Changes::default() };
+        for (&address, &account) in &self.accounts {
             let before = self.base.account(address)?;
             let has_slots = self.slots.range((address, U256::ZERO)..=(address, U256::MAX)).next().is_some();
             if before != account || has_slots {
                 changes.accounts.insert(address, account);
             }
         }
-        for (key, value) in self.slots {
-            if self.base.slot(key.0, key.1)? != value {
+        for (&key, &value) in &self.slots {
+            if self.base_slot(key.0, key.1)? != value {
                 changes.slots.insert(key, value);
             }
         }

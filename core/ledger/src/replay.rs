@@ -12,9 +12,10 @@ use alloy_consensus::proofs::calculate_receipt_root;
 use alloy_consensus::{
     Block, BlockBody, EMPTY_ROOT_HASH, Eip658Value, Header, ReceiptEnvelope, TxEnvelope, TxReceipt as _,
 };
-use alloy_primitives::{Address, Bloom, Bytes, KECCAK256_EMPTY, U256, address, keccak256};
+use alloy_primitives::{Address, Bloom, Bytes, KECCAK256_EMPTY, U256, keccak256};
 pub use revm::primitives::hardfork::SpecId;
 
+use crate::beacon;
 use crate::evm::{Evm, EvmError, Purpose, Rules, tx_env};
 use crate::exec::tx_receipt;
 use crate::overlay::Overlay;
@@ -86,14 +87,6 @@ pub enum ReplayError {
 }
 
 const GWEI: u64 = 1_000_000_000;
-/// EIP-4788: keeps the roots of the beacon chain.
-const BEACON_ROOTS: Address = address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
-/// EIP-2935: keeps the hashes of earlier blocks.
-const BLOCK_HASHES: Address = address!("0000F90827F1C53a10cb7A02335B175320002935");
-/// EIP-7002 and EIP-7251: hand over what validators asked for.
-const REQUESTS: [Address; 2] =
-    [address!("00000961Ef480Eb55e80D19ad83579A64c007002"), address!("0000BBdDc7CE488642fb579F8B00f3a590007251")];
-
 /// Block 0 with this header, and all it puts into the state.
 pub fn genesis(
     mut header: Header,
@@ -128,9 +121,9 @@ pub fn block(
     overlay.keeps_empty = !rules.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
     let evm = Evm::under(rules, chain_id, header, overlay, Purpose::Block);
     let mut run = Run { evm, rules, block, parent, gas_used: 0 };
-    run.open()?;
+    beacon::open(&mut run.evm, rules, header).map_err(refused_call)?;
     let tx_receipts = run.transactions(senders)?;
-    run.close()?;
+    beacon::close(&mut run.evm, rules).map_err(refused_call)?;
     same("gas_used", &header.gas_used, &run.gas_used)?;
     same("receipts_root", &header.receipts_root, &calculate_receipt_root(&tx_receipts))?;
     let bloom = tx_receipts.iter().fold(Bloom::ZERO, |bloom, tx_receipt| bloom | tx_receipt.bloom());
@@ -155,34 +148,6 @@ struct Run<'a> {
 impl Run<'_> {
     fn has(&self, fork: SpecId) -> bool {
         self.rules.spec.is_enabled_in(fork)
-    }
-
-    /// What the protocol does before the first transaction.
-    fn open(&mut self) -> Result<(), ReplayError> {
-        if self.has(SpecId::CANCUN) {
-            let root = self.block.header.parent_beacon_block_root.unwrap_or_default();
-            self.system_call(BEACON_ROOTS, root.into())?;
-        }
-        if self.has(SpecId::PRAGUE) {
-            self.system_call(BLOCK_HASHES, self.block.header.parent_hash.into())?;
-        }
-        Ok(())
-    }
-
-    /// What the protocol does after the last one.
-    fn close(&mut self) -> Result<(), ReplayError> {
-        if self.has(SpecId::PRAGUE) {
-            for contract in REQUESTS {
-                self.system_call(contract, Bytes::new())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn system_call(&mut self, contract: Address, data: Bytes) -> Result<(), ReplayError> {
-        let touched = self.evm.run_system(contract, data);
-        let touched = touched.map_err(|error| refused(format!("the protocol's call to {contract}"), error))?;
-        Ok(self.evm.commit(touched)?)
     }
 
     fn transactions(&mut self, senders: &[Address]) -> Result<Vec<ReceiptEnvelope>, ReplayError> {
@@ -246,6 +211,10 @@ impl Run<'_> {
             5
         }
     }
+}
+
+fn refused_call(error: EvmError) -> ReplayError {
+    refused("the protocol's own call".into(), error)
 }
 
 fn refused(what: String, error: EvmError) -> ReplayError {

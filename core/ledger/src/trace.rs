@@ -18,9 +18,10 @@ use revm::interpreter::interpreter_types::Jumps as _;
 use revm::interpreter::{CallInputs, CallOutcome, Interpreter};
 use revm_inspectors::tracing::{DebugInspector, TransactionContext};
 
-use crate::call::{CallError, CallRequest, Overrides, ask};
+use crate::call::{CallError, CallRequest, ask};
 use crate::evm::{Ctx, Evm, EvmError, Purpose, tx_env};
 use crate::overlay::Overlay;
+use crate::pretend::Overrides;
 use crate::state::{State, StateError};
 
 /// Bytes of JSON that one answer may take, as far as they can be foreseen.

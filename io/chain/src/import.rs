@@ -58,16 +58,19 @@ impl From<KeeperError> for ImportError {
 }
 
 impl Foreign {
-    /// Begins with the other chain's block 0, in an empty directory.
+    /// Begins with the other chain's block 0, in an empty directory. `rules` are those after its last block: what is
+    /// simulated stands on it.
     pub fn open(
         dir: &Path,
         chain_id: u64,
         header: Header,
         accounts: &BTreeMap<Address, Endowment>,
+        rules: Rules,
     ) -> Result<Self, ImportError> {
         let (block, changes) = replay::genesis(header, accounts)?;
         let store = Store::open(dir)?;
-        let keeper = Keeper::open_from(store, settings(chain_id), SealedBlock::seal(block), &changes, b"import")?;
+        let block = SealedBlock::seal(block);
+        let keeper = Keeper::open_from(store, settings(chain_id), block, &changes, rules, b"import")?;
         let keeper = Arc::new(keeper);
         Ok(Self { rpc: RpcHandler::new(keeper.clone(), None)?, keeper })
     }

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use alloy_eips::eip1559::BaseFeeParams;
 use alloy_primitives::{B256, U256};
 use glean_ledger::{
-    BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, State, StateError, VerifyError,
+    BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, Rules, State, StateError, VerifyError,
     build_block, recover_senders, verify_block,
 };
 use tokio::sync::{broadcast, watch};
@@ -96,6 +96,7 @@ pub(crate) struct Keeper {
     pool: Pool,
     genesis: Genesis,
     genesis_block: Arc<SealedBlock>,
+    rules: Rules,
     tips: Mutex<Tips>,
     /// Held by the one writer.
     writing: Mutex<()>,
@@ -243,15 +244,17 @@ impl Keeper {
     /// Opens the states kept in `store`, writing the genesis into an empty one.
     pub(crate) fn open(store: Store, genesis: Genesis, validator: &[u8]) -> Result<Self, KeeperError> {
         let built = genesis.build()?;
-        Self::open_from(store, genesis, SealedBlock::seal(built.block), &built.changes, validator)
+        let genesis_block = SealedBlock::seal(built.block);
+        Self::open_from(store, genesis, genesis_block, &built.changes, Rules::OURS, validator)
     }
 
-    /// Like [`Keeper::open`], with a block 0 that is there already.
+    /// Like [`Keeper::open`], with a block 0 and rules that are there already.
     pub(crate) fn open_from(
         store: Store,
         genesis: Genesis,
         genesis_block: SealedBlock,
         changes: &Changes,
+        rules: Rules,
         validator: &[u8],
     ) -> Result<Self, KeeperError> {
         let supply = changes.accounts.values().flatten().map(|account| account.balance).sum();
@@ -276,6 +279,7 @@ impl Keeper {
             pool: Pool::new(),
             genesis,
             genesis_block: stored,
+            rules,
             tips: Mutex::new(Tips {
                 recent: VecDeque::from([(head, Arc::new(snapshot))]),
                 unfinalised: BTreeMap::new(),
@@ -291,6 +295,11 @@ impl Keeper {
 
     pub(crate) fn chain_id(&self) -> u64 {
         self.genesis.chain_id
+    }
+
+    /// The rules of the blocks that follow.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// True when blocks can be executed on top of this one.

@@ -65,6 +65,7 @@ impl Shared {
             "eth_getAccountInfo" => self.account_info(params),
             "eth_getProof" => self.proof(params),
             "eth_call" => self.call(params),
+            "eth_simulateV1" => self.simulate(params),
             "eth_fillTransaction" => self.fill_transaction(params),
             "eth_estimateGas" => self.estimate_gas(params),
             "eth_createAccessList" => self.create_access_list(params),

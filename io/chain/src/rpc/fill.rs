@@ -1,9 +1,9 @@
 //! `eth_fillTransaction`: everything a wallet would ask for before it signs, in one answer.
 
-use alloy_consensus::{SignableTransaction as _, TxEnvelope, TypedTransaction};
 use alloy_eips::eip2718::Encodable2718 as _;
-use alloy_primitives::{Bytes, Signature, U256};
+use alloy_primitives::Bytes;
 use alloy_rpc_types_eth::TransactionRequest;
+use glean_ledger::unsigned;
 use serde_json::json;
 
 use super::call::Pretence;
@@ -12,7 +12,7 @@ use super::eth::account;
 use super::fees::SUGGESTED_TIP;
 use super::{Answer, Params, Shared};
 
-/// Headroom for the base fee, as geth leaves it: six full blocks in a row.
+/// Headroom for the base fee, as geth leaves it: it doubles in six full blocks.
 const BASE_FEES: u64 = 2;
 
 impl Shared {
@@ -34,7 +34,7 @@ impl Shared {
             request.gas = Some(self.run_estimate(&view, request.clone(), Pretence::default())?);
         }
         request.value.get_or_insert_default();
-        let tx = unsigned(request)?;
+        let tx = unsigned(request).ok_or_else(|| RpcError::invalid_params("the transaction cannot be completed"))?;
         Ok(json!({ "raw": Bytes::from(tx.encoded_2718()), "tx": super::json(&tx)? }))
     }
 
@@ -46,19 +46,4 @@ impl Shared {
         let base_fees = self.keeper.next_base_fee().saturating_mul(BASE_FEES);
         request.max_fee_per_gas.get_or_insert(tip.saturating_add(base_fees.into()));
     }
-}
-
-/// A transaction as it is before its sender signs: with a signature of zeros, as geth writes it.
-fn unsigned(mut request: TransactionRequest) -> Result<TxEnvelope, RpcError> {
-    request.normalize_input();
-    let incomplete = |_| RpcError::invalid_params("the transaction cannot be completed");
-    let tx: TypedTransaction = request.build_typed_tx().map_err(incomplete)?;
-    let nobody = Signature::new(U256::ZERO, U256::ZERO, false);
-    Ok(match tx {
-        TypedTransaction::Legacy(tx) => tx.into_signed(nobody).into(),
-        TypedTransaction::Eip2930(tx) => tx.into_signed(nobody).into(),
-        TypedTransaction::Eip1559(tx) => tx.into_signed(nobody).into(),
-        TypedTransaction::Eip7702(tx) => tx.into_signed(nobody).into(),
-        TypedTransaction::Eip4844(_) => return Err(RpcError::refused("transaction type not supported")),
-    })
 }

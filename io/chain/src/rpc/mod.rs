@@ -15,6 +15,7 @@ mod glean;
 mod http;
 mod logs;
 mod network;
+mod simulate;
 mod trace;
 mod view;
 mod waiting;
@@ -171,6 +172,7 @@ fn is_heavy(method: &str) -> bool {
         "eth_call"
             | "eth_estimateGas"
             | "eth_fillTransaction"
+            | "eth_simulateV1"
             | "eth_getStorageValues"
             | "debug_traceTransaction"
             | "debug_traceBlockByNumber"

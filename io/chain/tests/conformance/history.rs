@@ -19,7 +19,8 @@ pub fn import(data: &Path, dir: &Path) -> Foreign {
     let accounts: BTreeMap<Address, Endowment> =
         genesis.alloc.iter().map(|(address, account)| (*address, endowment(account))).collect();
     let config = &genesis.config;
-    let chain = Foreign::open(dir, config.chain_id, header(&genesis), &accounts).expect("opens");
+    let chain = Foreign::open(dir, config.chain_id, header(&genesis), &accounts, rules(config, u64::MAX, u64::MAX));
+    let chain = chain.expect("opens");
     let rlp = Bytes::from(std::fs::read(data.join("chain.rlp")).expect("reads"));
     for rlp in items(rlp) {
         let block = SealedBlock::decode(rlp.clone()).expect("a block");
@@ -95,5 +96,5 @@ fn rules(config: &ChainConfig, number: u64, timestamp: u64) -> Rules {
     ];
     let schedule = schedules.into_iter().find(|(_, holds)| *holds).and_then(|(name, _)| config.blob_schedule.get(name));
     let blob_fee_fraction = schedule.expect("the genesis names it").update_fraction.try_into().expect("fits");
-    Rules { spec, blob_fee_fraction }
+    Rules { spec, blob_fee_fraction, has_beacon: true }
 }
