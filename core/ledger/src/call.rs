@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_consensus::Header;
+use alloy_consensus::{Header, TxType};
 use alloy_eips::eip2930::AccessList;
+use alloy_eips::eip7702::SignedAuthorization;
 use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use revm::context::TxEnv;
+use revm::context_interface::either::Either;
 use revm::context_interface::result::{ExecutionResult, HaltReason};
 use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
 use revm::state::EvmState;
@@ -35,10 +37,14 @@ pub struct CallRequest {
     pub data: Bytes,
     /// At most this much gas; [`CALL_GAS_MAX`] when `None` or above it.
     pub gas: Option<u64>,
-    /// What to pay per gas; nothing when zero, and then the base fee is zero too.
+    /// What to pay per gas at most; nothing when zero, and then the base fee is zero too.
     pub gas_price: u128,
+    /// What of it goes to the proposer, above the base fee; `None` to pay the whole price as the oldest transactions do.
+    pub tip: Option<u128>,
     /// Declared accesses.
     pub access_list: AccessList,
+    /// Accounts that let code act for them (EIP-7702).
+    pub authorizations: Vec<SignedAuthorization>,
 }
 
 /// How it ended.
@@ -149,23 +155,37 @@ pub(crate) fn ask<'a>(
     let nonce = overlay.account(request.from)?.unwrap_or_default().nonce;
     let mut evm = Evm::new(chain_id, &header, overlay, Purpose::Question);
     evm.pretend(moves);
-    Ok((evm, tx_env(request, nonce)))
+    Ok((evm, tx_env(request, chain_id, nonce)))
 }
 
-fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {
+fn tx_env(request: &CallRequest, chain_id: u64, nonce: u64) -> TxEnv {
     TxEnv {
-        // An access list needs its own type; everything else means the same in the oldest one.
-        tx_type: u8::from(!request.access_list.0.is_empty()),
+        tx_type: tx_type(request).into(),
         caller: request.from,
         gas_limit: request.gas.unwrap_or(CALL_GAS_MAX).min(CALL_GAS_MAX),
         gas_price: request.gas_price,
+        gas_priority_fee: request.tip,
         kind: request.to.map_or(TxKind::Create, TxKind::Call),
         value: request.value,
         data: request.data.clone(),
         nonce,
-        chain_id: None,
+        chain_id: Some(chain_id),
         access_list: request.access_list.clone(),
+        authorization_list: request.authorizations.iter().cloned().map(Either::Left).collect(),
         ..TxEnv::default()
+    }
+}
+
+/// The oldest type that has everything asked for.
+fn tx_type(request: &CallRequest) -> TxType {
+    if !request.authorizations.is_empty() {
+        TxType::Eip7702
+    } else if request.tip.is_some() {
+        TxType::Eip1559
+    } else if !request.access_list.0.is_empty() {
+        TxType::Eip2930
+    } else {
+        TxType::Legacy
     }
 }
 

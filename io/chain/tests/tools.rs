@@ -35,6 +35,27 @@ async fn a_contract_may_ask_like_anybody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn access_lists_tips_and_authorizations_are_part_of_a_question() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let chain = node(&dir);
+    let (rpc, from, to) = (chain.rpc(), key(1).address(), key(9).address());
+    let gas = async |extra: Value| {
+        let mut request = json!({ "from": from, "to": to, "value": "0x1" });
+        request.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        quantity(&result(&rpc, "eth_estimateGas", json!([request])).await)
+    };
+    assert_eq!(gas(json!({})).await, 21_000);
+    assert_eq!(gas(json!({ "maxFeePerGas": "0x77359400", "maxPriorityFeePerGas": "0x1" })).await, 21_000);
+    let listed = json!([{ "address": gusd(), "storageKeys": [raw_hash(0)] }]);
+    assert_eq!(gas(json!({ "accessList": listed })).await, 21_000 + 2_400 + 1_900);
+    let word = raw_hash(0x11);
+    let authorization =
+        json!({ "chainId": "0x0", "address": gusd(), "nonce": "0x0", "yParity": "0x0", "r": word, "s": word });
+    assert!(gas(json!({ "authorizationList": [authorization] })).await >= 21_000 + 12_500);
+    chain.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wallet_gets_a_whole_transaction_and_sees_what_it_would_do() {
     let dir = tempfile::tempdir().expect("a directory");
     let chain = node(&dir);

@@ -136,7 +136,9 @@ fn question(request: TransactionRequest) -> Result<CallRequest, RpcError> {
         data: data.unwrap_or_default(),
         gas: request.gas,
         gas_price: request.gas_price.or(request.max_fee_per_gas).unwrap_or(0),
+        tip: request.max_priority_fee_per_gas.or(request.max_fee_per_gas.map(|_| 0)),
         access_list: request.access_list.unwrap_or_default(),
+        authorizations: request.authorization_list.unwrap_or_default(),
     })
 }
 
