@@ -44,7 +44,7 @@ impl Shared {
         self.logs_between(filter, from, to)
     }
 
-    fn logs_between(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<Log>, RpcError> {
+    pub(super) fn logs_between(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<Log>, RpcError> {
         if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
             return Err(RpcError::limit(format!("block range too large, limit {LOG_BLOCKS_MAX}")));
         }
@@ -110,7 +110,7 @@ impl Shared {
     }
 }
 
-fn check_filter(filter: &Filter) -> Result<(), RpcError> {
+pub(super) fn check_filter(filter: &Filter) -> Result<(), RpcError> {
     let values = filter.topics.iter().map(|topic| topic.len()).max().unwrap_or(0);
     if values.max(filter.address.len()) > FILTER_VALUES_MAX {
         return Err(RpcError::invalid_params("too many addresses or topics in one filter"));

@@ -16,6 +16,7 @@ mod http;
 mod logs;
 mod network;
 mod simulate;
+mod socket;
 mod trace;
 mod view;
 mod waiting;

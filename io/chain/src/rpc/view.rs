@@ -19,6 +19,11 @@ pub(crate) fn header(block: &SealedBlock) -> Header {
     Header::from_consensus(sealed, None, Some(U256::from(block.rlp().len())))
 }
 
+/// A header as subscribers get it: without the size of a body that is not there.
+pub(crate) fn head(block: &SealedBlock) -> Header {
+    Header { size: None, ..header(block) }
+}
+
 /// A block with transaction hashes, or with whole transactions when their senders are given.
 pub(crate) fn block(block: &SealedBlock, senders: Option<&[Address]>) -> Block {
     let transactions = match senders {
