@@ -33,6 +33,7 @@ mod root;
 mod simulate;
 mod state;
 mod trace;
+mod transfers;
 mod trie;
 
 pub use call::{CALL_GAS_MAX, CallError, CallOutcome, CallRequest, CallResult, EstimateError, call, estimate_gas};

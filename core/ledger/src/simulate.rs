@@ -18,7 +18,6 @@ use alloy_primitives::{Address, B256, Bloom, Bytes, Signature, TxKind, U256};
 use alloy_rpc_types_eth::simulate::{SimCallResult, SimulateError as CallFailure};
 use alloy_rpc_types_eth::{BlockOverrides, Log, TransactionRequest};
 use revm::context_interface::result::ExecutionResult;
-use revm_inspectors::transfer::{TRANSFER_LOG_EMITTER, TransferInspector};
 
 use crate::call::{CALL_GAS_MAX, halt_text};
 use crate::evm::{Evm, EvmError, Purpose, Rules, tx_env};
@@ -27,6 +26,7 @@ use crate::overlay::Overlay;
 use crate::pretend::{Overrides, PretendError, pretend};
 use crate::refusal::{Refusal, revert_text};
 use crate::state::{Account, Changes, State, StateError};
+use crate::transfers::Scribe;
 use crate::{beacon, root};
 
 /// Blocks in one simulation, with those that fill gaps.
@@ -192,7 +192,7 @@ impl Simulation<'_> {
         let moves = pretend(&mut overlay, &planned.accounts)?;
         let purpose = if self.validation { Purpose::Rehearsal } else { Purpose::Question };
         let evm = Evm::under(self.rules, self.chain_id, &header, overlay, purpose);
-        let mut evm = evm.watched_by(TransferInspector::new(false).with_logs(self.transfers));
+        let mut evm = evm.watched_by(Scribe::new(self.transfers));
         evm.pretend(moves);
         if let Some(price) = planned.block.blob_base_fee {
             evm.set_blob_price(price.saturating_to());
@@ -240,13 +240,12 @@ struct Rows {
     senders: Vec<Address>,
     tx_receipts: Vec<ReceiptEnvelope>,
     calls: Vec<SimCallResult>,
-    logs: u64,
 }
 
 /// A simulated block on its way.
 struct Run<'a, 'b> {
     simulation: &'b Simulation<'b>,
-    evm: Evm<'a, TransferInspector>,
+    evm: Evm<'a, Scribe>,
     header: Header,
     gas_left: &'b mut u64,
     rows: Rows,
@@ -311,10 +310,8 @@ impl Run<'_, '_> {
 
     fn keep(&mut self, tx: TxEnvelope, sender: Address, result: &ExecutionResult) {
         let success = result.is_success();
-        let logs: &[alloy_primitives::Log] = if success { result.logs() } else { &[] };
-        let places = (self.rows.logs..).zip(logs);
-        let shown: Vec<Log> = places.map(|(index, log)| self.place(log, *tx.tx_hash(), index)).collect();
-        self.rows.logs += shown.len() as u64;
+        let shown = self.evm.inspector().take().into_iter();
+        let shown: Vec<Log> = shown.map(|(index, log)| self.place(log, *tx.tx_hash(), index)).collect();
         self.rows.calls.push(SimCallResult {
             return_data: result.output().filter(|_| success).cloned().unwrap_or_default(),
             logs: shown,
@@ -324,16 +321,16 @@ impl Run<'_, '_> {
             error: failure(result),
         });
         // A receipt tells what contracts said; transfers are only shown.
-        let said = logs.iter().filter(|log| log.address != TRANSFER_LOG_EMITTER).cloned().collect();
+        let said = result.logs().iter().filter(|_| success).cloned().collect();
         self.rows.tx_receipts.push(tx_receipt_of(&tx, success, said, self.header.gas_used));
         self.rows.txs.push(tx);
         self.rows.senders.push(sender);
     }
 
     /// A log with its place, as far as it is known before the block is whole.
-    fn place(&self, log: &alloy_primitives::Log, tx_hash: B256, index: u64) -> Log {
+    fn place(&self, inner: alloy_primitives::Log, tx_hash: B256, index: u64) -> Log {
         Log {
-            inner: log.clone(),
+            inner,
             block_number: Some(self.header.number),
             block_timestamp: Some(self.header.timestamp),
             transaction_hash: Some(tx_hash),

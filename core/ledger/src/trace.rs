@@ -15,7 +15,7 @@ use revm::bytecode::opcode;
 use revm::context::TxEnv;
 use revm::context::result::ResultAndState;
 use revm::interpreter::interpreter_types::Jumps as _;
-use revm::interpreter::{CallInputs, CallOutcome, Interpreter};
+use revm::interpreter::{CallInputs, CallOutcome, CreateInputs, CreateOutcome, Interpreter};
 use revm_inspectors::tracing::{DebugInspector, TransactionContext};
 
 use crate::call::{CallError, CallRequest, ask};
@@ -30,8 +30,8 @@ const STORY_BYTES_MAX: u64 = 16 << 20;
 const STEP_BYTES: u64 = 90;
 const WORD_BYTES: u64 = 70;
 const SLOT_BYTES: u64 = 140;
-/// What a call says of itself, without its data.
-const CALL_BYTES: u64 = 600;
+/// What a call says of itself at each end, without its data.
+const CALL_END_BYTES: u64 = 300;
 
 /// Why there is no story.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -186,6 +186,13 @@ impl Scale {
         self.slots.clear();
     }
 
+    /// One end of a call, with what it hands over; a story by steps does not tell it.
+    fn add_call(&mut self, data: usize) {
+        if self.steps_max.is_none() {
+            self.add(CALL_END_BYTES + 2 * data as u64);
+        }
+    }
+
     fn add(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -215,9 +222,20 @@ impl<'a> Inspector<Ctx<'a>> for Scale {
     }
 
     fn call(&mut self, _context: &mut Ctx<'a>, inputs: &mut CallInputs) -> Option<CallOutcome> {
-        if self.steps_max.is_none() {
-            self.add(CALL_BYTES + 2 * inputs.input.len() as u64);
-        }
+        self.add_call(inputs.input.len());
         None
+    }
+
+    fn call_end(&mut self, _context: &mut Ctx<'a>, _inputs: &CallInputs, outcome: &mut CallOutcome) {
+        self.add_call(outcome.result.output.len());
+    }
+
+    fn create(&mut self, _context: &mut Ctx<'a>, inputs: &mut CreateInputs) -> Option<CreateOutcome> {
+        self.add_call(inputs.init_code().len());
+        None
+    }
+
+    fn create_end(&mut self, _context: &mut Ctx<'a>, _inputs: &CreateInputs, outcome: &mut CreateOutcome) {
+        self.add_call(outcome.result.output.len());
     }
 }

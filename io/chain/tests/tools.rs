@@ -156,6 +156,10 @@ async fn a_transaction_is_traced_and_a_story_too_long_is_not_told() {
     assert_eq!(code(&rpc, "debug_traceCall", endless(0)).await, -32005);
     let some = result(&rpc, "debug_traceCall", endless(1_000)).await;
     assert_eq!(some["structLogs"].as_array().map(Vec::len), Some(1_000));
+    // Four thousand calls, each handing over the same 128 KiB.
+    let generous = json!({ account.to_string(): { "code": "0x5b6000600062020000600060045afa50600056" } });
+    let options = json!({ "tracer": "callTracer", "stateOverrides": generous });
+    assert_eq!(code(&rpc, "debug_traceCall", json!([{ "to": account }, "latest", options])).await, -32005);
     chain.close().await;
 }
 
