@@ -4,7 +4,8 @@
 //!  Genesis ── build ──> block 0 + Changes                    State (read rows and trie nodes; whoever keeps them)
 //!  txs ────── build_block ───┐                                 │
 //!  a block ── verify_block ──┴─> Executed { receipts, Changes, coins_gone }   (state root: trie, rewritten in place)
-//!  question ─ call, estimate_gas, prove_account ──> answer
+//!  question ─ call, estimate_gas, prove_account, trace_block, Simulation ──> answer
+//!  another chain's block ── replay ──> the same, for tests
 //! ```
 //!
 //! What must stay true:

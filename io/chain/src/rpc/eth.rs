@@ -1,4 +1,4 @@
-//! The `eth_`, `net_`, `web3_`, `txpool_` and `debug_getRaw*` methods.
+//! Which method is answered where, and those about blocks, transactions and accounts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
