@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_consensus::Header;
+use alloy_consensus::{Header, TxType};
 use alloy_eips::eip2930::AccessList;
-use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
+use alloy_eips::eip7702::SignedAuthorization;
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use revm::context::TxEnv;
+use revm::context_interface::either::Either;
 use revm::context_interface::result::{ExecutionResult, HaltReason};
 use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
 use revm::state::EvmState;
 
 use crate::evm::{Evm, EvmError, Purpose};
 use crate::overlay::Overlay;
+use crate::pretend::{Overrides, PretendError, pretend};
 use crate::refusal::{Refusal, revert_text};
 use crate::state::{State, StateError};
 
@@ -34,26 +37,14 @@ pub struct CallRequest {
     pub data: Bytes,
     /// At most this much gas; [`CALL_GAS_MAX`] when `None` or above it.
     pub gas: Option<u64>,
-    /// What to pay per gas; nothing when zero, and then the base fee is zero too.
+    /// What to pay per gas at most; nothing when zero, and then the base fee is zero too.
     pub gas_price: u128,
+    /// What of it goes to the proposer, above the base fee; `None` to pay the whole price as the oldest transactions do.
+    pub tip: Option<u128>,
     /// Declared accesses.
     pub access_list: AccessList,
-}
-
-/// What to pretend about accounts, as `eth_call`'s third parameter does.
-pub type Overrides = BTreeMap<Address, AccountOverride>;
-
-/// What to pretend about one account; `None` leaves it as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccountOverride {
-    /// Another balance.
-    pub balance: Option<U256>,
-    /// Another nonce.
-    pub nonce: Option<u64>,
-    /// Other code.
-    pub code: Option<Bytes>,
-    /// Other values of some slots.
-    pub slots: BTreeMap<U256, U256>,
+    /// Accounts that let code act for them (EIP-7702).
+    pub authorizations: Vec<SignedAuthorization>,
 }
 
 /// How it ended.
@@ -88,6 +79,9 @@ pub enum CallError {
     /// It cannot be asked like this.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It pretends what cannot be.
+    #[error(transparent)]
+    Pretend(PretendError),
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -112,6 +106,15 @@ pub enum EstimateError {
     Call(#[from] CallError),
 }
 
+impl From<PretendError> for CallError {
+    fn from(error: PretendError) -> CallError {
+        match error {
+            PretendError::State(error) => error.into(),
+            error => CallError::Pretend(error),
+        }
+    }
+}
+
 impl From<EvmError> for CallError {
     fn from(error: EvmError) -> CallError {
         match error {
@@ -129,49 +132,61 @@ pub fn call(
     request: &CallRequest,
     overrides: &Overrides,
 ) -> Result<CallResult, CallError> {
+    let (mut evm, tx) = ask(state, chain_id, header, request, overrides)?;
+    let (result, touched) = evm.run(tx)?;
+    Ok(answer(result, &touched))
+}
+
+/// An EVM that holds what is pretended, and the question as a transaction.
+pub(crate) fn ask<'a>(
+    state: &'a dyn State,
+    chain_id: u64,
+    header: &Header,
+    request: &CallRequest,
+    overrides: &Overrides,
+) -> Result<(Evm<'a>, TxEnv), CallError> {
     let mut header = header.clone();
     header.gas_limit = header.gas_limit.max(CALL_GAS_MAX);
     if request.gas_price == 0 {
         header.base_fee_per_gas = Some(0);
     }
     let mut overlay = Overlay::new(state);
-    pretend(&mut overlay, overrides)?;
+    let moves = pretend(&mut overlay, overrides)?;
     let nonce = overlay.account(request.from)?.unwrap_or_default().nonce;
     let mut evm = Evm::new(chain_id, &header, overlay, Purpose::Question);
-    let (result, touched) = evm.run(tx_env(request, nonce))?;
-    Ok(answer(result, &touched))
+    evm.pretend(moves);
+    Ok((evm, tx_env(request, chain_id, nonce)))
 }
 
-fn tx_env(request: &CallRequest, nonce: u64) -> TxEnv {
+fn tx_env(request: &CallRequest, chain_id: u64, nonce: u64) -> TxEnv {
     TxEnv {
-        // An access list needs its own type; everything else means the same in the oldest one.
-        tx_type: u8::from(!request.access_list.0.is_empty()),
+        tx_type: tx_type(request).into(),
         caller: request.from,
         gas_limit: request.gas.unwrap_or(CALL_GAS_MAX).min(CALL_GAS_MAX),
         gas_price: request.gas_price,
+        gas_priority_fee: request.tip,
         kind: request.to.map_or(TxKind::Create, TxKind::Call),
         value: request.value,
         data: request.data.clone(),
         nonce,
-        chain_id: None,
+        chain_id: Some(chain_id),
         access_list: request.access_list.clone(),
+        authorization_list: request.authorizations.iter().cloned().map(Either::Left).collect(),
         ..TxEnv::default()
     }
 }
 
-fn pretend(overlay: &mut Overlay<'_>, overrides: &Overrides) -> Result<(), StateError> {
-    for (address, pretended) in overrides {
-        let mut account = overlay.account(*address)?.unwrap_or_default();
-        account.balance = pretended.balance.unwrap_or(account.balance);
-        account.nonce = pretended.nonce.unwrap_or(account.nonce);
-        if let Some(code) = &pretended.code {
-            account.code_hash = keccak256(code);
-            overlay.code.insert(account.code_hash, code.clone());
-        }
-        overlay.set(*address, Some(account));
-        overlay.slots.extend(pretended.slots.iter().map(|(slot, value)| ((*address, *slot), *value)));
+/// The oldest type that has everything asked for.
+fn tx_type(request: &CallRequest) -> TxType {
+    if !request.authorizations.is_empty() {
+        TxType::Eip7702
+    } else if request.tip.is_some() {
+        TxType::Eip1559
+    } else if !request.access_list.0.is_empty() {
+        TxType::Eip2930
+    } else {
+        TxType::Legacy
     }
-    Ok(())
 }
 
 fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult {
@@ -191,7 +206,7 @@ fn answer(result: ExecutionResult<HaltReason>, touched: &EvmState) -> CallResult
 }
 
 /// A halt in geth's words where tools look for them.
-fn halt_text(reason: &HaltReason) -> String {
+pub(crate) fn halt_text(reason: &HaltReason) -> String {
     match reason {
         HaltReason::OutOfGas(_) => OUT_OF_GAS.into(),
         HaltReason::OpcodeNotFound | HaltReason::InvalidFEOpcode => "invalid opcode".into(),

@@ -16,7 +16,7 @@ use alloy_consensus::{
 use alloy_eips::eip1559::BaseFeeParams;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
-use alloy_primitives::{Address, B256, Bloom, U256};
+use alloy_primitives::{Address, B256, Bloom, Log, U256};
 use revm::context_interface::result::ExecutionResult;
 
 use crate::evm::{Evm, EvmError, Purpose, tx_env};
@@ -286,9 +286,18 @@ pub(crate) fn empty_header() -> Header {
     }
 }
 
-fn tx_receipt(tx: &TxEnvelope, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
-    let status = result.is_success().into();
-    let receipt = Receipt { status, cumulative_gas_used, logs: result.into_logs() };
+pub(crate) fn tx_receipt(tx: &TxEnvelope, result: ExecutionResult, cumulative_gas_used: u64) -> ReceiptEnvelope {
+    let status = result.is_success();
+    tx_receipt_of(tx, status, result.into_logs(), cumulative_gas_used)
+}
+
+pub(crate) fn tx_receipt_of(
+    tx: &TxEnvelope,
+    success: bool,
+    logs: Vec<Log>,
+    cumulative_gas_used: u64,
+) -> ReceiptEnvelope {
+    let receipt = Receipt { status: success.into(), cumulative_gas_used, logs };
     ReceiptEnvelope::from_typed(tx.tx_type(), receipt.with_bloom())
 }
 

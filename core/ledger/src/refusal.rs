@@ -27,6 +27,12 @@ pub enum Refusal {
         /// The account's.
         state: u64,
     },
+    /// There is no nonce after this one.
+    #[error("nonce has max value: address {sender}, nonce: {}", u64::MAX)]
+    NonceMax {
+        /// Whose.
+        sender: Address,
+    },
     /// The sender could not pay for it.
     #[error("insufficient funds for gas * price + value: address {sender} have {have} want {want}")]
     Funds {
@@ -74,7 +80,8 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it can never be in any block that follows.
     pub fn is_final(&self) -> bool {
-        matches!(self, Refusal::NonceTooLow { .. } | Refusal::IntrinsicGas { .. } | Refusal::Blob | Refusal::Other(_))
+        use Refusal as R;
+        matches!(self, R::NonceTooLow { .. } | R::NonceMax { .. } | R::IntrinsicGas { .. } | R::Blob | R::Other(_))
     }
 
     pub(crate) fn from_evm(error: InvalidTransaction, sender: Address, max_fee: u128, base_fee: u64) -> Refusal {
@@ -82,6 +89,7 @@ impl Refusal {
         match error {
             I::NonceTooLow { tx, state } => Refusal::NonceTooLow { sender, tx, state },
             I::NonceTooHigh { tx, state } => Refusal::NonceTooHigh { sender, tx, state },
+            I::NonceOverflowInTransaction => Refusal::NonceMax { sender },
             I::LackOfFundForMaxFee { fee, balance } => Refusal::Funds { sender, have: *balance, want: *fee },
             I::GasPriceLessThanBasefee => Refusal::FeeTooLow { sender, max_fee, base_fee },
             I::CallGasCostMoreThanGasLimit { initial_gas, gas_limit } => {

@@ -20,7 +20,7 @@ use alloy_eips::eip1559::BaseFeeParams;
 use alloy_primitives::{B256, U256, keccak256};
 use bytes::Bytes;
 use glean_ledger::{
-    BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, State, StateError, VerifyError,
+    BuildError, Changes, Executed, Genesis, GenesisError, Proposal, Refusal, Rules, State, StateError, VerifyError,
     build_block, recover_senders, verify_block,
 };
 use tokio::sync::{broadcast, watch};
@@ -32,7 +32,7 @@ use crate::store::{Record, Snapshot, Store, StoreError};
 use crate::{FinalBlock, SUBSCRIPTION_BLOCKS};
 
 /// Recent states kept readable. They cost the disk space of what later blocks replaced.
-const RECENT_STATES: usize = 128;
+pub(crate) const RECENT_STATES: usize = 128;
 
 /// Transactions that wait to be told to the other validators. Their users' nodes keep them and may send again.
 const FRESH_MAX: usize = 1_024;
@@ -99,6 +99,7 @@ pub(crate) struct Keeper {
     pool: Pool,
     genesis: Genesis,
     genesis_block: Arc<SealedBlock>,
+    rules: Rules,
     tips: Mutex<Tips>,
     /// Held by the one writer.
     writing: Mutex<()>,
@@ -151,6 +152,13 @@ impl Keeper {
         let tips = self.tips();
         let found = tips.recent.iter().find(|(block, _)| block.number() == number);
         found.map(|(_, snapshot)| snapshot.clone())
+    }
+
+    /// The first block whose state is still readable.
+    pub(crate) fn oldest_state(&self) -> u64 {
+        let tips = self.tips();
+        let (oldest, _) = tips.recent.front().expect("the genesis is always there");
+        oldest.number()
     }
 
     /// The state after the last final block.
@@ -254,10 +262,22 @@ impl Keeper {
     /// Opens the states kept in `store`, writing the genesis into an empty one.
     pub(crate) fn open(store: Store, genesis: Genesis, validator: &[u8]) -> Result<Self, KeeperError> {
         let built = genesis.build()?;
-        let supply = built.supply();
         let genesis_block = SealedBlock::seal(built.block);
+        Self::open_from(store, genesis, genesis_block, &built.changes, Rules::OURS, validator)
+    }
+
+    /// Like [`Keeper::open`], with a block 0 and rules that are there already.
+    pub(crate) fn open_from(
+        store: Store,
+        genesis: Genesis,
+        genesis_block: SealedBlock,
+        changes: &Changes,
+        rules: Rules,
+        validator: &[u8],
+    ) -> Result<Self, KeeperError> {
+        let supply = changes.accounts.values().flatten().map(|account| account.balance).sum();
         match store.validator()? {
-            None => store.create(validator, &genesis_block, supply, &rows(&built.changes))?,
+            None => store.create(validator, &genesis_block, supply, &rows(changes))?,
             Some(found) if found != validator => return Err(KeeperError::OtherValidator),
             Some(_) => {}
         }
@@ -277,6 +297,7 @@ impl Keeper {
             pool: Pool::new(),
             genesis,
             genesis_block: stored,
+            rules,
             tips: Mutex::new(Tips {
                 recent: VecDeque::from([(head, Arc::new(snapshot))]),
                 unfinalised: BTreeMap::new(),
@@ -293,6 +314,11 @@ impl Keeper {
 
     pub(crate) fn chain_id(&self) -> u64 {
         self.genesis.chain_id
+    }
+
+    /// The rules of the blocks that follow.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// True when blocks can be executed on top of this one.
@@ -396,11 +422,28 @@ impl Keeper {
         let candidate = self.executed(block.clone()).map_err(execute_error)?;
         let store_error = |source| FinalizeError::Store { number, source };
         let supply = self.latest().supply() - candidate.coins_gone;
-        self.store.commit(block, &candidate.record, supply, &rows(&candidate.changes)).map_err(store_error)?;
-        let snapshot = self.store.snapshot().map_err(store_error)?;
-        let snapshot = snapshot.expect("a block was just written");
-        self.advance(block, Arc::new(snapshot));
-        self.settle(&candidate);
+        self.write(&candidate, supply).map_err(store_error)
+    }
+
+    /// Writes a block that somebody else executed, after the head: the door of [`crate::import`].
+    pub(crate) fn adopt(
+        &self,
+        block: SealedBlock,
+        record: Record,
+        changes: Changes,
+        supply: U256,
+    ) -> Result<(), StoreError> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let candidate =
+            Candidate { block: Arc::new(block), record, changes: Arc::new(changes), coins_gone: U256::ZERO };
+        self.write(&candidate, supply)
+    }
+
+    fn write(&self, candidate: &Candidate, supply: U256) -> Result<(), StoreError> {
+        self.store.commit(&candidate.block, &candidate.record, supply, &rows(&candidate.changes))?;
+        let snapshot = self.store.snapshot()?.expect("a block was just written");
+        self.advance(&candidate.block, Arc::new(snapshot));
+        self.settle(candidate);
         Ok(())
     }
 
@@ -471,108 +514,4 @@ fn sum_of_balances(snapshot: &Snapshot) -> Result<U256, StateError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
-    use alloy_eips::eip2718::Encodable2718 as _;
-    use alloy_primitives::{Address, Signature, TxKind};
-    use glean_types::AccountKey;
-
-    fn key() -> AccountKey {
-        AccountKey::from_bytes(&[1; 32]).expect("a scalar")
-    }
-
-    fn genesis() -> Genesis {
-        Genesis {
-            chain_id: 5,
-            timestamp: 0,
-            gas_limit: 30_000_000,
-            base_fee_per_gas: 1_000,
-            owner: Address::repeat_byte(1),
-            fee_recipient: Address::repeat_byte(2),
-            fee_bps: 0,
-            grace_s: 60,
-            gln: BTreeMap::from([(key().address(), U256::from(u64::MAX))]),
-            dollars: BTreeMap::new(),
-            minters: BTreeMap::new(),
-            faucet: None,
-        }
-    }
-
-    fn keeper(dir: &std::path::Path) -> Keeper {
-        let store = Store::open(dir).expect("opens");
-        Keeper::open(store, genesis(), b"me").expect("opens")
-    }
-
-    fn send(keeper: &Keeper, nonce: u64) {
-        let tx = TxEip1559 {
-            chain_id: 5,
-            nonce,
-            gas_limit: 21_000,
-            max_fee_per_gas: 10_000,
-            to: TxKind::Call(Address::repeat_byte(9)),
-            value: U256::from(1),
-            ..TxEip1559::default()
-        };
-        let raw = key().sign(&tx.signature_hash()).0;
-        let signature = Signature::from_raw_array(&raw).expect("65 bytes");
-        let raw = TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718();
-        keeper.submit(&raw).expect("fits");
-    }
-
-    #[test]
-    fn a_candidate_stands_on_unfinalised_ancestors() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let keeper = keeper(dir.path());
-        send(&keeper, 0);
-        let first = keeper.build(&keeper.head(), 1).expect("builds");
-        send(&keeper, 1);
-        let second = keeper.build(&first, 1).expect("builds on the first");
-        assert_eq!(second.body().transactions.len(), 1, "the first one's transaction is not taken twice");
-        keeper.finalize(&first).expect("writes");
-        keeper.finalize(&second).expect("writes");
-        keeper.finalize(&first).expect("ignores what is written");
-        assert_eq!(keeper.head().hash(), second.hash());
-        assert!(keeper.pool().is_empty());
-        let paid = keeper.latest().account(Address::repeat_byte(9)).expect("reads").expect("is there");
-        assert_eq!(paid.balance, U256::from(2));
-    }
-
-    #[test]
-    fn final_blocks_are_executed_anew_when_nothing_is_remembered() {
-        let (here, there) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        let (builder, follower) = (keeper(here.path()), keeper(there.path()));
-        send(&builder, 0);
-        let block = builder.build(&builder.head(), 1).expect("builds");
-        builder.forget_unfinalised();
-        for keeper in [&builder, &follower] {
-            keeper.finalize(&block).expect("executes and writes");
-            assert_eq!(keeper.latest().supply(), builder.latest().supply());
-        }
-        assert!(builder.latest().supply() < U256::from(u64::MAX), "the base fee is burnt");
-    }
-
-    #[test]
-    fn a_forged_block_is_refused_and_not_our_fault() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let keeper = keeper(dir.path());
-        send(&keeper, 0);
-        let mut block = keeper.build(&keeper.head(), 1).expect("builds").block().clone();
-        block.header.state_root = B256::repeat_byte(1);
-        let error = keeper.execute(Arc::new(SealedBlock::seal(block.clone()))).expect_err("forged");
-        assert!(!error.is_ours(), "{error}");
-        block.header.parent_hash = B256::repeat_byte(7);
-        let error = keeper.execute(Arc::new(SealedBlock::seal(block))).expect_err("an orphan");
-        assert!(matches!(error, ExecuteError::UnknownParent));
-    }
-
-    #[test]
-    fn the_first_failure_is_kept_and_stops_the_pool() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let keeper = keeper(dir.path());
-        keeper.fail("the disk is gone".into());
-        keeper.fail("and so on".into());
-        assert_eq!(keeper.failure().borrow().as_deref(), Some("the disk is gone"));
-        assert!(matches!(keeper.submit(&[]), Err(SubmitError::Stopped(_))));
-    }
-}
+mod tests;

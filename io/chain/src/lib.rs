@@ -20,6 +20,7 @@
 mod block;
 pub mod decoders;
 mod engine;
+pub mod import;
 mod keeper;
 mod pool;
 mod rpc;

@@ -9,15 +9,12 @@ use alloy_rpc_types_eth::state::{AccountOverride as RpcOverride, StateOverride};
 use alloy_rpc_types_eth::{AccessListResult, BlockOverrides, TransactionRequest};
 use glean_ledger::{
     AccountOverride, CallError, CallOutcome, CallRequest, CallResult, EstimateError, Overrides, call, estimate_gas,
+    is_precompile,
 };
 
 use super::Shared;
 use super::error::RpcError;
 use crate::store::Snapshot;
-
-/// The highest precompile address of Osaka's first range; P256VERIFY stands alone.
-const PRECOMPILE_LAST: u16 = 0x11;
-const P256VERIFY: u16 = 0x100;
 
 /// What a question pretends about the world.
 #[derive(Default)]
@@ -81,6 +78,16 @@ impl Shared {
         })
     }
 
+    /// The three things a question needs: under which header, what, and what is pretended.
+    pub(super) fn prepare(
+        &self,
+        state: &Snapshot,
+        request: TransactionRequest,
+        pretence: Pretence,
+    ) -> Result<(Header, CallRequest, Overrides), RpcError> {
+        Ok((self.header_of(state, pretence.block)?, question(request)?, overrides(pretence.state)?))
+    }
+
     fn execute(&self, state: &Snapshot, question: &CallRequest, pretence: Pretence) -> Result<CallResult, RpcError> {
         let header = self.header_of(state, pretence.block)?;
         let overrides = overrides(pretence.state)?;
@@ -108,6 +115,7 @@ impl From<CallError> for RpcError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Refused(refusal) => Self::refused(refusal.to_string()),
+            CallError::Pretend(error) => Self::refused(error.to_string()),
             CallError::State(error) => error.into(),
         }
     }
@@ -128,27 +136,30 @@ fn question(request: TransactionRequest) -> Result<CallRequest, RpcError> {
         data: data.unwrap_or_default(),
         gas: request.gas,
         gas_price: request.gas_price.or(request.max_fee_per_gas).unwrap_or(0),
+        tip: request.max_priority_fee_per_gas.or(request.max_fee_per_gas.map(|_| 0)),
         access_list: request.access_list.unwrap_or_default(),
+        authorizations: request.authorization_list.unwrap_or_default(),
     })
 }
 
-fn overrides(state: Option<StateOverride>) -> Result<Overrides, RpcError> {
+pub(super) fn overrides(state: Option<StateOverride>) -> Result<Overrides, RpcError> {
     let accounts = state.unwrap_or_default().into_iter();
-    accounts.map(|(address, account)| Ok((address, account_override(account)?))).collect()
+    accounts.map(|(address, account)| Ok((address, account_override(address, account)?))).collect()
 }
 
-fn account_override(account: RpcOverride) -> Result<AccountOverride, RpcError> {
-    if account.state.is_some() || account.move_precompile_to.is_some() {
-        return Err(RpcError::invalid_params(
-            "state overrides `state` and `movePrecompileToAddress` are not supported, use `stateDiff`",
-        ));
+fn account_override(address: Address, account: RpcOverride) -> Result<AccountOverride, RpcError> {
+    if account.state.is_some() && account.state_diff.is_some() {
+        return Err(RpcError::refused(format!("account {address} has both 'state' and 'stateDiff'")));
     }
-    let slots = account.state_diff.unwrap_or_default().into_iter();
+    let wipes = account.state.is_some();
+    let slots = account.state.or(account.state_diff).unwrap_or_default().into_iter();
     Ok(AccountOverride {
         balance: account.balance,
         nonce: account.nonce,
         code: account.code,
+        wipes,
         slots: slots.map(|(slot, value)| (slot.into(), value.into())).collect::<BTreeMap<U256, U256>>(),
+        moves_to: account.move_precompile_to,
     })
 }
 
@@ -162,10 +173,4 @@ fn worthwhile(question: &CallRequest, beneficiary: Address, touched: &BTreeMap<A
         .filter(|(address, slots)| !slots.is_empty() || !warm(address))
         .map(|(address, slots)| AccessListItem { address: *address, storage_keys: slots.iter().copied().collect() });
     AccessList(items.collect())
-}
-
-fn is_precompile(address: &Address) -> bool {
-    let (zeros, low) = address.split_at(18);
-    let low = u16::from_be_bytes([low[0], low[1]]);
-    zeros.iter().all(|byte| *byte == 0) && (matches!(low, 1..=PRECOMPILE_LAST) || low == P256VERIFY)
 }

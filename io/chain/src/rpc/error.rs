@@ -18,7 +18,8 @@ pub(crate) struct RpcError {
 }
 
 impl RpcError {
-    fn new(code: i32, message: impl Into<String>) -> Self {
+    /// A refusal for which a method has a code of its own.
+    pub(crate) fn new(code: i32, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
 

@@ -1,38 +1,29 @@
-//! The `eth_`, `net_`, `web3_`, `txpool_` and `debug_getRaw*` methods.
+//! Which method is answered where, and those about blocks, transactions and accounts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_consensus::Transaction as _;
 use alloy_eips::eip2718::Encodable2718 as _;
-use alloy_eips::{BlockId, BlockNumHash, BlockNumberOrTag};
+use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
-use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Filter, FilterBlockOption};
+use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use glean_ledger::{Account, AccountProof, State as _, prove_account};
 use serde_json::{Value, json};
 
 use super::call::Pretence;
 use super::error::RpcError;
+use super::fees::SUGGESTED_TIP;
 use super::filter::Kind;
 use super::{Answer, Params, Shared, json, view};
 use crate::block::SealedBlock;
 use crate::keeper::SubmitError;
 use crate::store::{Record, Snapshot};
 
-/// The tip a wallet is told to offer, in wei per gas: enough to be above zero, no auction here.
-const SUGGESTED_TIP: u64 = 1_000_000;
-/// Blocks one `eth_getLogs` may span.
-const LOG_BLOCKS_MAX: u64 = 10_000;
-/// Logs in one answer.
-const LOGS_MAX: usize = 10_000;
-/// Values per position of a log filter.
-const FILTER_VALUES_MAX: usize = 1_000;
-/// Blocks in one fee history.
-const FEE_HISTORY_BLOCKS_MAX: u64 = 1_024;
-/// Percentiles in one fee history.
-const PERCENTILES_MAX: usize = 100;
 /// Storage keys in one proof.
 const PROOF_KEYS_MAX: usize = 1_024;
+/// Slots in one `eth_getStorageValues`.
+const STORAGE_VALUES_MAX: usize = 1_024;
 /// Longest wait of `eth_sendRawTransactionSync`.
 const SYNC_WAIT_MAX_MS: u64 = 60_000;
 /// Its wait when the caller names none.
@@ -67,12 +58,15 @@ impl Shared {
             }
             "eth_getStorageAt" => {
                 let view = self.view(params.opt(2)?)?;
-                let value = view.slot(params.address(0)?, params.get(1)?)?;
+                let value = view.slot(params.address(0)?, storage_key(&params.get::<String>(1)?)?)?;
                 json(B256::from(value))
             }
+            "eth_getStorageValues" => self.storage_values(params),
             "eth_getAccountInfo" => self.account_info(params),
             "eth_getProof" => self.proof(params),
             "eth_call" => self.call(params),
+            "eth_simulateV1" => self.simulate(params),
+            "eth_fillTransaction" => self.fill_transaction(params),
             "eth_estimateGas" => self.estimate_gas(params),
             "eth_createAccessList" => self.create_access_list(params),
             "eth_sendRawTransaction" => {
@@ -83,7 +77,7 @@ impl Shared {
             "eth_getTransactionByBlockHashAndIndex" | "eth_getTransactionByBlockNumberAndIndex" => {
                 self.transaction_by_index(params)
             }
-            "eth_getTransactionReceipt" => json(self.tx_receipt(params.get(0)?)?),
+            "eth_getTransactionReceipt" => json(self.tx_receipt(params.hash(0)?)?),
             "eth_getBlockReceipts" => self.block_receipts(params),
             "eth_getBlockByNumber" | "eth_getBlockByHash" => self.block_view(params),
             "eth_getBlockTransactionCountByHash" | "eth_getBlockTransactionCountByNumber" => {
@@ -110,6 +104,12 @@ impl Shared {
             },
             "txpool_status" => self.pool_status(),
             "txpool_content" => self.pool_content(),
+            "txpool_contentFrom" => self.pool_content_from(params),
+            "eth_capabilities" => self.capabilities(),
+            "eth_config" => self.config(),
+            "debug_traceTransaction" => self.trace_transaction(params),
+            "debug_traceBlockByNumber" | "debug_traceBlockByHash" => self.trace_block(method, params),
+            "debug_traceCall" => self.trace_call(params),
             "debug_getRawHeader" => self.raw(params, |block| alloy_rlp::encode(block.header()).into()),
             "debug_getRawBlock" => self.raw(params, |block| Bytes::from(block.rlp().clone())),
             "debug_getRawTransaction" | "eth_getRawTransactionByHash" => self.raw_transaction(params),
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     /// The number a tag means; `None` when it lies ahead.
-    fn number_of(&self, tag: BlockNumberOrTag) -> Option<u64> {
+    pub(super) fn number_of(&self, tag: BlockNumberOrTag) -> Option<u64> {
         let head = self.keeper.head().number();
         match tag {
             BlockNumberOrTag::Number(number) => (number <= head).then_some(number),
@@ -132,27 +132,27 @@ impl Shared {
         }
     }
 
-    fn resolve(&self, id: BlockId) -> Result<Option<u64>, RpcError> {
+    pub(super) fn resolve(&self, id: BlockId) -> Result<Option<u64>, RpcError> {
         match id {
             BlockId::Number(tag) => Ok(self.number_of(tag)),
             BlockId::Hash(hash) => Ok(self.keeper.store().number(&hash.block_hash)?),
         }
     }
 
-    fn block_at(&self, id: BlockId) -> Result<Option<Arc<SealedBlock>>, RpcError> {
+    pub(super) fn block_at(&self, id: BlockId) -> Result<Option<Arc<SealedBlock>>, RpcError> {
         match self.resolve(id)? {
             Some(number) => Ok(self.keeper.block(number)?),
             None => Ok(None),
         }
     }
 
-    fn record(&self, number: u64) -> Result<Record, RpcError> {
+    pub(super) fn record(&self, number: u64) -> Result<Record, RpcError> {
         let record = self.keeper.store().record(number)?;
         record.ok_or_else(|| RpcError::internal(format!("no record of block {number}")))
     }
 
     /// The state after a block; the latest when none is named.
-    fn view(&self, id: Option<BlockId>) -> Result<Arc<Snapshot>, RpcError> {
+    pub(super) fn view(&self, id: Option<BlockId>) -> Result<Arc<Snapshot>, RpcError> {
         let id = id.unwrap_or(BlockId::latest());
         let number = self.resolve(id)?.ok_or_else(|| RpcError::refused("header not found"))?;
         self.keeper.snapshot(number).ok_or_else(|| {
@@ -179,6 +179,24 @@ impl Shared {
             "nonce": U64::from(account.nonce),
             "code": code(&view, address)?,
         }))
+    }
+
+    fn storage_values(&self, params: &Params) -> Answer {
+        let wanted: BTreeMap<Address, Vec<String>> = params.get(0)?;
+        let slots: usize = wanted.values().map(Vec::len).sum();
+        if slots == 0 {
+            return Err(RpcError::invalid_params("empty request"));
+        }
+        if slots > STORAGE_VALUES_MAX {
+            return Err(RpcError::limit(format!("too many slots: {slots}, limit {STORAGE_VALUES_MAX}")));
+        }
+        let view = self.view(params.opt(1)?)?;
+        let mut found: BTreeMap<Address, Vec<B256>> = BTreeMap::new();
+        for (address, keys) in &wanted {
+            let value = |key: &String| Ok::<_, RpcError>(B256::from(view.slot(*address, storage_key(key)?)?));
+            found.insert(*address, keys.iter().map(value).collect::<Result<_, _>>()?);
+        }
+        json(found)
     }
 
     fn proof(&self, params: &Params) -> Answer {
@@ -214,11 +232,11 @@ impl Shared {
     }
 
     fn transaction_by_hash(&self, params: &Params) -> Answer {
-        let hash: B256 = params.get(0)?;
+        let hash = params.hash(0)?;
         if let Some((number, index)) = self.keeper.store().transaction(&hash)? {
             return self.final_transaction(number, index as usize);
         }
-        json(self.keeper.pool().get(&hash).map(|tx| view::pending(&tx)))
+        self.keeper.pool().get(&hash).map_or(Ok(Value::Null), |tx| view::pending(&tx))
     }
 
     fn final_transaction(&self, number: u64, index: usize) -> Answer {
@@ -268,7 +286,7 @@ impl Shared {
     }
 
     fn raw_transaction(&self, params: &Params) -> Answer {
-        let hash: B256 = params.get(0)?;
+        let hash = params.hash(0)?;
         if let Some(tx) = self.keeper.pool().get(&hash) {
             return json(Bytes::from(tx.tx.encoded_2718()));
         }
@@ -286,160 +304,6 @@ impl Shared {
         let record = self.record(block.number())?;
         let encoded = record.tx_receipts.iter().map(|receipt| Bytes::from(receipt.encoded_2718()));
         json(encoded.collect::<Vec<_>>())
-    }
-
-    /// Logs that a filter matches, within the limits above.
-    fn logs(&self, filter: &Filter) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
-        check_filter(filter)?;
-        let head = self.keeper.head().number();
-        let (from, to) = match filter.block_option {
-            FilterBlockOption::AtBlockHash(hash) => {
-                let number = self.keeper.store().number(&hash)?;
-                let number = number.ok_or_else(|| RpcError::refused("unknown block"))?;
-                (number, number)
-            }
-            FilterBlockOption::Range { from_block, to_block } => {
-                let number = |tag: Option<BlockNumberOrTag>| match tag {
-                    Some(BlockNumberOrTag::Number(number)) => number,
-                    Some(BlockNumberOrTag::Earliest) => 0,
-                    _ => head,
-                };
-                (number(from_block), number(to_block))
-            }
-        };
-        if from > to {
-            return Err(RpcError::invalid_params("invalid block range params"));
-        }
-        self.logs_between(filter, from, to.min(head))
-    }
-
-    fn logs_between(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<alloy_rpc_types_eth::Log>, RpcError> {
-        if to.saturating_sub(from) >= LOG_BLOCKS_MAX {
-            return Err(RpcError::limit(format!("block range too large, limit {LOG_BLOCKS_MAX}")));
-        }
-        let mut logs = Vec::new();
-        for number in from..=to {
-            let Some(block) = self.keeper.block(number)? else { break };
-            if !filter.matches_bloom(block.header().logs_bloom) {
-                continue;
-            }
-            let record = self.record(number)?;
-            let hashes = block.body().transactions.iter().map(|tx| *tx.tx_hash());
-            filter.append_matching_block_logs(
-                &mut logs,
-                BlockNumHash::new(number, block.hash()),
-                block.header().timestamp,
-                hashes.zip(&record.tx_receipts),
-                false,
-            );
-            if logs.len() > LOGS_MAX {
-                return Err(RpcError::limit(format!("query returned more than {LOGS_MAX} results")));
-            }
-        }
-        Ok(logs)
-    }
-
-    fn install(&self, kind: Kind) -> Answer {
-        if let Kind::Logs(filter) = &kind {
-            check_filter(filter)?;
-        }
-        json(self.filters.install(kind, self.keeper.head().number())?)
-    }
-
-    fn filter_changes(&self, params: &Params) -> Answer {
-        let id = params.get(0)?;
-        let head = self.keeper.head().number();
-        let waiting = self.keeper.pool().all();
-        let before = self.filters.take_turn(&id, |filter| {
-            filter.next_block = head + 1;
-            if let Kind::Transactions(known) = &mut filter.kind {
-                *known = waiting.iter().map(|tx| tx.hash).collect();
-            }
-        })?;
-        let from = before.next_block.max(head.saturating_sub(LOG_BLOCKS_MAX - 1));
-        match before.kind {
-            Kind::Transactions(known) => {
-                let new = waiting.iter().map(|tx| tx.hash).filter(|hash| !known.contains(hash));
-                json(new.collect::<Vec<_>>())
-            }
-            Kind::Blocks => {
-                let hashes: Result<Vec<B256>, RpcError> = (from..=head)
-                    .map(|number| {
-                        let hash = self.keeper.block_hash(number);
-                        hash.ok_or_else(|| RpcError::internal(format!("no block {number}")))
-                    })
-                    .collect();
-                json(hashes?)
-            }
-            Kind::Logs(filter) => {
-                let wanted = filter.block_option.get_from_block().and_then(|tag| tag.as_number());
-                json(self.logs_between(&filter, from.max(wanted.unwrap_or(0)), head)?)
-            }
-        }
-    }
-
-    fn pool_status(&self) -> Answer {
-        let (pending, queued) = self.split_pool()?;
-        Ok(json!({ "pending": U64::from(pending.len()), "queued": U64::from(queued.len()) }))
-    }
-
-    fn pool_content(&self) -> Answer {
-        let (pending, queued) = self.split_pool()?;
-        let by_account = |txs: &[Arc<crate::pool::PooledTx>]| {
-            let mut accounts = serde_json::Map::new();
-            for tx in txs {
-                let account = accounts.entry(tx.sender.to_string()).or_insert_with(|| json!({}));
-                account[tx.tx.nonce().to_string()] = json(view::pending(tx))?;
-            }
-            Ok::<_, RpcError>(Value::Object(accounts))
-        };
-        Ok(json!({ "pending": by_account(&pending)?, "queued": by_account(&queued)? }))
-    }
-
-    /// Waiting transactions that could run next, and those behind a gap.
-    #[allow(clippy::type_complexity, reason = "two lists of one kind")]
-    fn split_pool(&self) -> Result<(Vec<Arc<crate::pool::PooledTx>>, Vec<Arc<crate::pool::PooledTx>>), RpcError> {
-        let view = self.view(None)?;
-        let mut split = (Vec::new(), Vec::new());
-        for tx in self.keeper.pool().all() {
-            let nonce = account(&view, tx.sender)?.nonce;
-            let next = self.keeper.pool().next_nonce(tx.sender, nonce);
-            let side = if tx.tx.nonce() < next { &mut split.0 } else { &mut split.1 };
-            side.push(tx);
-        }
-        Ok(split)
-    }
-
-    fn fee_history(&self, params: &Params) -> Answer {
-        let count = params.get::<U64>(0)?.saturating_to::<u64>().min(FEE_HISTORY_BLOCKS_MAX);
-        let newest = self.number_of(params.get(1)?);
-        let newest = newest.ok_or_else(|| RpcError::refused("request beyond head block"))?;
-        let percentiles: Vec<f64> = params.opt(2)?.unwrap_or_default();
-        let rising = percentiles.windows(2).all(|pair| pair[0] <= pair[1]);
-        let in_range = percentiles.iter().all(|percent| (0.0..=100.0).contains(percent));
-        if percentiles.len() > PERCENTILES_MAX || !rising || !in_range {
-            return Err(RpcError::refused("invalid reward percentile"));
-        }
-        let oldest = (newest + 1).saturating_sub(count);
-        let mut history = FeeHistory { oldest_block: oldest, ..FeeHistory::default() };
-        let mut rewards = Vec::new();
-        for number in oldest..=newest {
-            let Some(block) = self.keeper.block(number)? else { break };
-            let header = block.header();
-            history.base_fee_per_gas.push(header.base_fee_per_gas.unwrap_or(0).into());
-            history.gas_used_ratio.push(header.gas_used as f64 / header.gas_limit.max(1) as f64);
-            history.base_fee_per_blob_gas.push(1);
-            history.blob_gas_used_ratio.push(0.0);
-            if number == newest {
-                history.base_fee_per_gas.push(self.keeper.base_fee_after(&block).into());
-                history.base_fee_per_blob_gas.push(1);
-            }
-            if !percentiles.is_empty() {
-                rewards.push(block_rewards(&block, &self.record(number)?, &percentiles));
-            }
-        }
-        history.reward = (!percentiles.is_empty()).then_some(rewards);
-        json(history)
     }
 
     /// Sends and waits until the transaction is final.
@@ -473,21 +337,31 @@ impl From<SubmitError> for RpcError {
 }
 
 /// The block a method with a hash or a number in its name asks for.
-fn block_id(method: &str, params: &Params) -> Result<BlockId, RpcError> {
+pub(super) fn block_id(method: &str, params: &Params) -> Result<BlockId, RpcError> {
     if method.ends_with("Hash") {
-        params.get::<B256>(0).map(BlockId::from)
+        params.hash(0).map(BlockId::from)
     } else {
         params.get::<BlockNumberOrTag>(0).map(BlockId::from)
     }
 }
 
 /// An account; an absent one is empty.
-fn account(state: &Snapshot, address: Address) -> Result<Account, RpcError> {
+pub(super) fn account(state: &Snapshot, address: Address) -> Result<Account, RpcError> {
     Ok(state.account(address)?.unwrap_or_default())
 }
 
 fn code(state: &Snapshot, address: Address) -> Result<Bytes, RpcError> {
     Ok(state.code(account(state, address)?.code_hash)?)
+}
+
+/// A slot as geth reads it: hexadecimal, any number of digits up to 64.
+fn storage_key(text: &str) -> Result<U256, RpcError> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.len() > 64 {
+        return Err(RpcError::invalid_params(format!("storage key too long (want at most 32 bytes): {text:?}")));
+    }
+    let key = U256::from_str_radix(digits, 16);
+    key.map_err(|_| RpcError::invalid_params(format!("invalid hex in storage key: {text:?}")))
 }
 
 /// A proof as EIP-1186 shows it.
@@ -506,41 +380,4 @@ fn proof_view(proof: AccountProof) -> EIP1186AccountProofResponse {
         account_proof: proof.proof,
         storage_proof: slots.collect(),
     }
-}
-
-fn check_filter(filter: &Filter) -> Result<(), RpcError> {
-    let values = filter.topics.iter().map(|topic| topic.len()).max().unwrap_or(0);
-    if values.max(filter.address.len()) > FILTER_VALUES_MAX {
-        return Err(RpcError::invalid_params("too many addresses or topics in one filter"));
-    }
-    filter.block_option.ensure_valid_block_range().map_err(|_| RpcError::invalid_params("invalid block range params"))
-}
-
-/// Effective tips at the given percentiles of a block's gas.
-fn block_rewards(block: &SealedBlock, record: &Record, percentiles: &[f64]) -> Vec<u128> {
-    let base_fee = block.header().base_fee_per_gas.unwrap_or(0);
-    let mut before = 0;
-    let mut paid: Vec<(u128, u64)> = block
-        .body()
-        .transactions
-        .iter()
-        .zip(&record.tx_receipts)
-        .map(|(tx, receipt)| {
-            let used = receipt.cumulative_gas_used() - before;
-            before = receipt.cumulative_gas_used();
-            (tx.effective_tip_per_gas(base_fee).unwrap_or(0), used)
-        })
-        .collect();
-    paid.sort_unstable();
-    let total = block.header().gas_used as f64;
-    let at = |percent: &f64| {
-        let threshold = total * percent / 100.0;
-        let mut sum = 0.0;
-        let tip = paid.iter().find(|(_, used)| {
-            sum += *used as f64;
-            sum >= threshold
-        });
-        tip.or(paid.last()).map_or(0, |(tip, _)| *tip)
-    };
-    percentiles.iter().map(at).collect()
 }

@@ -82,7 +82,7 @@ impl Filters {
 }
 
 /// 128 random bits in 32 bytes.
-fn random_id() -> [u8; 32] {
+pub(super) fn random_id() -> [u8; 32] {
     let mut id = [0u8; 32];
     rand_core::Rng::fill_bytes(&mut commonware_utils::sys_rng(), &mut id[16..]);
     id

@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP, for wallets and tools on this machine.
+//! JSON-RPC over HTTP and WebSocket, for wallets and tools on this machine.
 //!
 //! What must stay true: loopback only, and only for requests that name this machine as their host. A web page
 //! may talk to us (CORS is open, as wallets need), but a page that rebinds its own name to 127.0.0.1 may not.
@@ -7,16 +7,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Request, State};
+use axum::extract::{Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::limit::RequestBodyLimitLayer;
 
+use super::socket::Sockets;
 use super::{REQUEST_BYTES_MAX, RpcHandler};
 
 /// Why the HTTP server could not start.
@@ -41,6 +43,15 @@ pub enum HttpError {
 pub struct HttpServer {
     addr: SocketAddr,
     task: JoinHandle<()>,
+    /// Dropped with the server, which ends what it started.
+    _alive: watch::Sender<()>,
+}
+
+/// What requests reach.
+#[derive(Clone)]
+struct Served {
+    rpc: RpcHandler,
+    sockets: Sockets,
 }
 
 impl HttpServer {
@@ -55,18 +66,20 @@ impl HttpServer {
             .allow_origin(Any)
             .allow_methods([axum::http::Method::POST])
             .allow_headers([header::CONTENT_TYPE]);
+        let (alive, server) = watch::channel(());
+        let served = Served { sockets: Sockets::new(rpc.clone(), server), rpc };
         let app = Router::new()
-            .route("/", post(answer))
+            .route("/", post(answer).get(upgrade))
             .layer(RequestBodyLimitLayer::new(REQUEST_BYTES_MAX))
             .layer(cors)
             .layer(axum::middleware::from_fn(check_host))
-            .with_state(rpc);
+            .with_state(served);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::warn!(%error, "JSON-RPC over HTTP stopped");
             }
         });
-        Ok(Self { addr, task })
+        Ok(Self { addr, task, _alive: alive })
     }
 
     /// Where it listens.
@@ -89,9 +102,13 @@ async fn check_host(request: Request, next: Next) -> Response {
     }
 }
 
-async fn answer(State(rpc): State<RpcHandler>, body: Bytes) -> Response {
-    let answer = rpc.handle(body).await;
+async fn answer(State(served): State<Served>, body: Bytes) -> Response {
+    let answer = served.rpc.handle(body).await;
     ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+async fn upgrade(State(served): State<Served>, upgrade: WebSocketUpgrade) -> Response {
+    served.sockets.accept(upgrade)
 }
 
 /// The Host header must be localhost or a loopback address, with any port.

@@ -8,14 +8,22 @@
 mod call;
 mod error;
 mod eth;
+mod fees;
+mod fill;
 mod filter;
 mod glean;
 mod http;
+mod logs;
+mod network;
+mod simulate;
+mod socket;
+mod trace;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -164,6 +172,13 @@ fn is_heavy(method: &str) -> bool {
         method,
         "eth_call"
             | "eth_estimateGas"
+            | "eth_fillTransaction"
+            | "eth_simulateV1"
+            | "eth_getStorageValues"
+            | "debug_traceTransaction"
+            | "debug_traceBlockByNumber"
+            | "debug_traceBlockByHash"
+            | "debug_traceCall"
             | "eth_createAccessList"
             | "eth_getLogs"
             | "eth_getFilterLogs"
@@ -235,7 +250,21 @@ impl Params {
     }
 
     fn address(&self, index: usize) -> Result<Address, RpcError> {
-        self.get(index)
+        self.prefixed(index)
+    }
+
+    fn hash(&self, index: usize) -> Result<B256, RpcError> {
+        self.prefixed(index)
+    }
+
+    /// Bytes of a fixed length, which geth reads with their 0x only.
+    fn prefixed<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
+        match self.0.get(index) {
+            Some(Value::String(text)) if !text.starts_with("0x") => {
+                Err(RpcError::invalid_params(format!("invalid argument {index}: hex string without 0x prefix")))
+            }
+            _ => self.get(index),
+        }
     }
 }
 

@@ -5,6 +5,10 @@ use alloy_consensus::{ReceiptEnvelope, ReceiptWithBloom, Sealed, Transaction as 
 use alloy_primitives::{Address, B256, U256};
 use alloy_rpc_types_eth::{Block, BlockTransactions, Header, Log, Transaction as RpcTransaction, TransactionReceipt};
 
+use serde_json::Value;
+
+use super::error::RpcError;
+use super::json;
 use crate::block::{SealedBlock, Transaction};
 use crate::pool::PooledTx;
 use crate::store::Record;
@@ -13,6 +17,11 @@ use crate::store::Record;
 pub(crate) fn header(block: &SealedBlock) -> Header {
     let sealed = Sealed::new_unchecked(block.header().clone(), block.hash());
     Header::from_consensus(sealed, None, Some(U256::from(block.rlp().len())))
+}
+
+/// A header as subscribers get it: without the size of a body that is not there.
+pub(crate) fn head(block: &SealedBlock) -> Header {
+    Header { size: None, ..header(block) }
 }
 
 /// A block with transaction hashes, or with whole transactions when their senders are given.
@@ -39,16 +48,18 @@ pub(crate) fn transaction(block: &SealedBlock, sender: Address, index: usize) ->
     })
 }
 
-/// A waiting transaction.
-pub(crate) fn pending(tx: &PooledTx) -> RpcTransaction {
-    RpcTransaction {
+/// A waiting transaction: what has no answer yet is null, not absent.
+pub(crate) fn pending(tx: &PooledTx) -> Result<Value, RpcError> {
+    let mut shown = json(RpcTransaction {
         effective_gas_price: Some(tx.tx.max_fee_per_gas()),
         inner: Recovered::new_unchecked(tx.tx.clone(), tx.sender),
         block_hash: None,
         block_number: None,
         transaction_index: None,
         block_timestamp: None,
-    }
+    })?;
+    shown["blockTimestamp"] = Value::Null;
+    Ok(shown)
 }
 
 /// All tx_receipts of a block, in order.
