@@ -76,6 +76,11 @@ pub const TARGETS: &[Target] = &[
         run: |bytes| _ = glean_chain::decoders::transaction(bytes),
     },
     Target { name: "block", covers: &["io/chain/src/block.rs"], run: |bytes| _ = glean_chain::decoders::block(bytes) },
+    Target {
+        name: "subscription",
+        covers: &["io/chain/src/rpc/socket.rs"],
+        run: |bytes| _ = glean_chain::decoders::subscription(bytes),
+    },
     Target { name: "rpc", covers: &["io/chain/src/rpc/mod.rs"], run: rpc },
     Target { name: "program", covers: &["core/vm/src/program.rs"], run: program },
     Target { name: "generated", covers: &["core/vm/src/nan.rs"], run: generated },
@@ -317,6 +322,11 @@ mod tests {
         assert!(readers.iter().zip(&examples).all(|(read, example)| read(example)));
         use glean_chain::decoders as chain;
         let examples = chain::examples();
-        assert!([chain::transaction, chain::block].iter().zip(&examples).all(|(read, example)| read(example)));
+        assert!(
+            [chain::transaction, chain::block, chain::subscription]
+                .iter()
+                .zip(&examples)
+                .all(|(read, example)| read(example))
+        );
     }
 }

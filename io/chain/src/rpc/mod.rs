@@ -16,7 +16,7 @@ mod http;
 mod logs;
 mod network;
 mod simulate;
-mod socket;
+pub(crate) mod socket;
 mod trace;
 mod view;
 mod waiting;

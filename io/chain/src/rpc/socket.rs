@@ -221,6 +221,11 @@ fn subscription_call(body: &[u8]) -> Option<(Value, Call)> {
     matches!(call.method.as_str(), "eth_subscribe" | "eth_unsubscribe").then_some((id?, call))
 }
 
+/// Whether these bytes are a subscription that a connection would take.
+pub(crate) fn is_subscription(body: &[u8]) -> bool {
+    subscription_call(body).is_some_and(|(_, call)| Topic::parse(&call.params).is_ok())
+}
+
 /// A notification. What cannot be shown is not sent.
 fn note(id: &B128, result: Answer) -> Option<Bytes> {
     let params = json!({ "subscription": id, "result": result.ok()? });
