@@ -59,7 +59,7 @@ pub struct Simulated {
 /// Why nothing is simulated. One call that cannot be in its block spoils all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SimulateError {
-    /// More than [`BLOCKS_MAX`].
+    /// More than `BLOCKS_MAX`.
     #[error("too many blocks")]
     TooManyBlocks,
     /// Numbers must grow.
