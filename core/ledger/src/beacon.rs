@@ -4,7 +4,8 @@ use alloy_consensus::Header;
 use alloy_primitives::{Address, Bytes, address};
 use revm::primitives::hardfork::SpecId;
 
-use crate::evm::{Evm, EvmError, Rules};
+use crate::evm::{Evm, EvmError};
+use crate::rules::Rules;
 
 /// EIP-4788: keeps the roots of the beacon chain.
 const BEACON_ROOTS: Address = address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02");

@@ -12,34 +12,14 @@ use revm::context_interface::result::{EVMError, ExecResultAndState, ExecutionRes
 use revm::handler::EthFrame;
 use revm::handler::instructions::EthInstructions;
 use revm::interpreter::interpreter::EthInterpreter;
-use revm::primitives::hardfork::SpecId;
 use revm::state::EvmState;
 use revm::{Context, ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext, SystemCallEvm};
 
 use crate::overlay::Overlay;
 use crate::precompiles::{Moves, Precompiles};
 use crate::refusal::Refusal;
+use crate::rules::Rules;
 use crate::state::StateError;
-
-/// Which of Ethereum's rules hold in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// The fork.
-    pub spec: SpecId,
-    /// How slowly the price of blobs follows the demand.
-    pub blob_fee_fraction: u64,
-    /// Every block calls the contracts that serve a beacon chain, as far as the fork knows them.
-    pub has_beacon: bool,
-}
-
-impl Rules {
-    /// Those of this ledger, from block 0 on.
-    pub const OURS: Rules = Rules {
-        spec: SpecId::OSAKA,
-        blob_fee_fraction: revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE,
-        has_beacon: false,
-    };
-}
 
 type Inner<'a, I> =
     revm::context::Evm<Ctx<'a>, I, EthInstructions<EthInterpreter, Ctx<'a>>, Precompiles, EthFrame<EthInterpreter>>;

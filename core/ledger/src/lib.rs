@@ -31,6 +31,7 @@ mod precompiles;
 mod pretend;
 mod refusal;
 mod root;
+mod rules;
 mod simulate;
 mod state;
 mod trace;
@@ -38,7 +39,6 @@ mod transfers;
 mod trie;
 
 pub use call::{CALL_GAS_MAX, CallError, CallOutcome, CallRequest, CallResult, EstimateError, call, estimate_gas};
-pub use evm::Rules;
 pub use exec::{
     BuildError, Built, Executed, Proposal, SumError, VerifyError, build_block, recover_senders, verify_block,
 };
@@ -47,6 +47,7 @@ pub use precompiles::is_precompile;
 pub use pretend::{AccountOverride, Overrides, PretendError};
 pub use refusal::{Refusal, revert_text};
 pub use root::{AccountProof, SlotProof, prove_account};
+pub use rules::Rules;
 pub use simulate::{Planned, SimulateError, Simulated, Simulation, unsigned};
 pub use state::{Account, Changes, MemoryState, State, StateError};
 pub use trace::{TraceError, TraceOptions, Traced, trace_block, trace_call};

@@ -9,7 +9,7 @@ use revm::handler::{EthPrecompiles, PrecompileProvider};
 use revm::interpreter::{CallInputs, InterpreterResult};
 use revm::primitives::hardfork::SpecId;
 
-use crate::evm::Rules;
+use crate::rules::Rules;
 
 /// At this address runs the precompile of that one, or (`None`) no precompile any more.
 pub(crate) type Moves = BTreeMap<Address, Option<Address>>;

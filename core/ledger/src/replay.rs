@@ -16,10 +16,11 @@ use alloy_primitives::{Address, Bloom, Bytes, KECCAK256_EMPTY, U256, keccak256};
 pub use revm::primitives::hardfork::SpecId;
 
 use crate::beacon;
-use crate::evm::{Evm, EvmError, Purpose, Rules, tx_env};
+use crate::evm::{Evm, EvmError, Purpose, tx_env};
 use crate::exec::tx_receipt;
 use crate::overlay::Overlay;
 use crate::root;
+use crate::rules::Rules;
 use crate::state::{Account, Changes, MemoryState, State, StateError};
 
 /// What its first block gives to one account.

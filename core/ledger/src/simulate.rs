@@ -20,11 +20,12 @@ use alloy_rpc_types_eth::{BlockOverrides, Log, TransactionRequest};
 use revm::context_interface::result::ExecutionResult;
 
 use crate::call::{CALL_GAS_MAX, halt_text};
-use crate::evm::{Evm, EvmError, Purpose, Rules, tx_env};
+use crate::evm::{Evm, EvmError, Purpose, tx_env};
 use crate::exec::{empty_header, tx_receipt_of};
 use crate::overlay::Overlay;
 use crate::pretend::{Overrides, PretendError, pretend};
 use crate::refusal::{Refusal, revert_text};
+use crate::rules::Rules;
 use crate::state::{Account, Changes, State, StateError};
 use crate::transfers::Scribe;
 use crate::{beacon, root};

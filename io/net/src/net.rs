@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glean_types::NodeId;
-use iroh::endpoint::{
-    IdleTimeout, PortmapperConfig, QuicTransportConfig, ReadExactError, ReadToEndError, VarInt, presets,
-};
+use iroh::endpoint::{PortmapperConfig, ReadExactError, ReadToEndError, presets};
 use iroh::{Endpoint, RelayConfig, RelayMode, SecretKey, Watcher};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -27,7 +25,7 @@ use crate::blobs::{Blobs, BlobsAt};
 use crate::errors::{BindError, Broken, RequestError};
 use crate::gate::Gate;
 use crate::limits::NetLimits;
-use crate::pool::{Alpn, Doubt, NetPath, Pool, datagrams_from};
+use crate::pool::{Alpn, Doubt, NetPath, Pool, datagrams_from, transport_config};
 use crate::session::{Session, Shared};
 use crate::stats::{Counters, NetStats};
 use crate::wire::{REPLY_OK, REPLY_REFUSED, Refusal, SESSION_VERSION, readable};
@@ -413,22 +411,6 @@ async fn bind_endpoint(config: &NetConfig) -> Result<Endpoint, BindError> {
         builder = builder.bind_addr(*addr).map_err(|e| listen_failed(Box::new(e)))?;
     }
     builder.bind().await.map_err(|e| listen_failed(Box::new(e)))
-}
-
-/// Windows of single streams stay at the transport's default: larger ones break connections that lose
-/// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
-pub(crate) fn transport_config(limits: &NetLimits, keep_alive: Duration) -> QuicTransportConfig {
-    let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
-    QuicTransportConfig::builder()
-        .max_idle_timeout(Some(silence))
-        .keep_alive_interval(keep_alive)
-        .default_path_keep_alive_interval(keep_alive)
-        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        // Of connections that peers open; `Pool` opens our own ones further.
-        .receive_window(VarInt::from_u32(limits.unread_bytes_incoming_max))
-        .datagram_receive_buffer_size(None)
-        .build()
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use glean_types::NodeId;
 use iroh::endpoint::{
-    ConnectError, ConnectOptions, ConnectWithOptsError, Connection, PathEvent, VarInt, WeakConnectionHandle,
+    ConnectError, ConnectOptions, ConnectWithOptsError, Connection, IdleTimeout, PathEvent, QuicTransportConfig,
+    VarInt, WeakConnectionHandle,
 };
 use iroh::{Endpoint, EndpointAddr};
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,6 @@ use tokio::time::timeout;
 use crate::address::AddressBook;
 use crate::errors::DialError;
 use crate::limits::NetLimits;
-use crate::net::transport_config;
 use crate::stats::Counters;
 use crate::wire::Refusal;
 
@@ -346,4 +346,20 @@ fn dial_error(peer: NodeId, e: ConnectError) -> DialError {
         ConnectError::Connect { source: ConnectWithOptsError::NoAddress { .. }, .. } => DialError::NoAddress { peer },
         other => DialError::Unreachable { peer, source: Arc::new(other) },
     }
+}
+
+/// Windows of single streams stay at the transport's default: larger ones break connections that lose
+/// packets ("too many gaps in stream buffer"). A long fat path is filled by several streams.
+pub(crate) fn transport_config(limits: &NetLimits, keep_alive: Duration) -> QuicTransportConfig {
+    let silence = IdleTimeout::try_from(limits.silence_timeout).unwrap_or(VarInt::MAX.into());
+    QuicTransportConfig::builder()
+        .max_idle_timeout(Some(silence))
+        .keep_alive_interval(keep_alive)
+        .default_path_keep_alive_interval(keep_alive)
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams_per_connection_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        // Of connections that peers open; `Pool` opens our own ones further.
+        .receive_window(VarInt::from_u32(limits.unread_bytes_incoming_max))
+        .datagram_receive_buffer_size(None)
+        .build()
 }

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::codec::{Digest, EngineBlock};
 use super::committee::{PublicKey, Scheme};
-use super::session::Ground;
+use super::ground::Ground;
 use crate::block::SealedBlock;
 use crate::keeper::Keeper;
 

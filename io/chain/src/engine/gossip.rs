@@ -13,7 +13,7 @@ use commonware_runtime::Buf as _;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::committee::PublicKey;
-use super::session::Ground;
+use super::ground::Ground;
 use crate::keeper::Keeper;
 use crate::pool::TX_BYTES_MAX;
 

@@ -19,12 +19,13 @@ use commonware_utils::ordered::Map;
 use commonware_utils::{NZU32, NZUsize};
 
 use super::committee::{Member, PublicKey};
-use super::parts::MAILBOX_SIZE;
-use super::session::Ground;
+use super::ground::Ground;
 use crate::block::BLOCK_BYTES_MAX;
 
 /// Identities per peer set. It sizes queues, so it is a limit, not a wish.
 pub(super) const PEERS_MAX: NonZeroUsize = NZUsize!(32);
+/// Messages that wait for one of the engine's actors.
+pub(super) const MAILBOX_SIZE: NonZeroUsize = NZUsize!(256);
 /// Largest message: a block and the certificate that travels with it.
 pub(super) const MESSAGE_BYTES_MAX: u32 = BLOCK_BYTES_MAX as u32 + 64 * 1024;
 

@@ -18,6 +18,7 @@ mod app;
 pub(crate) mod codec;
 mod committee;
 mod gossip;
+mod ground;
 mod lines;
 mod parts;
 mod session;
@@ -41,8 +42,9 @@ use zeroize::Zeroizing;
 use app::{Final, write_finals};
 use committee::{Committee, Member};
 pub(crate) use committee::{new_secret, public_key};
+use ground::Pace;
 use lines::Tcp;
-use session::{End, Pace, STOP_GRACE, Session};
+use session::{End, STOP_GRACE, Session};
 
 use crate::keeper::Keeper;
 

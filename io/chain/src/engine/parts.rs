@@ -30,14 +30,13 @@ use super::app::App;
 use super::codec;
 use super::committee::{Committee, PublicKey, Scheme};
 use super::gossip::gossip;
-use super::lines::{Channels, Lines};
-use super::session::{Ground, Pace};
+use super::ground::{Ground, Pace};
+use super::lines::{Channels, Lines, MAILBOX_SIZE};
 use crate::block::SealedBlock;
 
 const PAGE_BYTES: NonZeroU16 = NZU16!(4_096);
 const PAGE_CACHE_PAGES: NonZeroUsize = NZUsize!(512);
 const IO_BUFFER_BYTES: NonZeroUsize = NZUsize!(64 * 1024);
-pub(super) const MAILBOX_SIZE: NonZeroUsize = NZUsize!(256);
 const ARCHIVE_ITEMS_PER_SECTION: NonZeroU64 = NZU64!(1_024);
 /// Final blocks handed over before the first of them is on disk.
 const FINALS_UNWRITTEN_MAX: NonZeroUsize = NZUsize!(16);

@@ -35,8 +35,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::app::write_finals;
 use super::committee::{Committee, Member, PublicKey, decode_key};
+use super::ground::Pace;
 use super::lines::{Channels, Lines, MESSAGE_BYTES_MAX, Opened, PEERS_MAX, quota, transactions_quota};
-use super::session::{End, Pace, Session};
+use super::session::{End, Session};
 use crate::keeper::Keeper;
 use crate::store::Store;
 
