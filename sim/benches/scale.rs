@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use allocation_counter::measure;
-use glean_sim::{Forger, Guest, Haggler, Liar, Link, Vanisher, World, seeds};
+use glean_sim::{Guest, Link, World, seeds};
 
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 /// Tasks of the one job, of 10 to 30 s.
@@ -19,22 +19,14 @@ const PER_INDEX_NODE: usize = 10_000;
 
 fn world(seed: u64, machines: usize) -> World {
     let guest = Guest { fuel_min: 10_000_000_000, fuel_max: 30_000_000_000, ..Guest::default() };
-    let mut world = World::new(seed)
+    World::new(seed)
         .funds(100_000)
         .index_nodes(machines.div_ceil(PER_INDEX_NODE))
         .providers(machines)
         .guest(guest)
         .link(Link::rough())
-        .clocks_off_by(3_600_000);
-    for n in 0..machines / 50 {
-        world = match n % 4 {
-            0 => world.villain(n, Liar::one_in(3)),
-            1 => world.villain(n, Vanisher::new()),
-            2 => world.villain(n, Forger::new()),
-            _ => world.villain(n, Haggler::new()),
-        };
-    }
-    world
+        .clocks_off_by(3_600_000)
+        .mixed_villains(machines / 50)
 }
 
 /// One world: what it costs, as a line that `cargo xtask bench` reads.

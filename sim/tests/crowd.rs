@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use glean_sim::{Forger, Guest, Haggler, Liar, Link, Vanisher, World, seeds_from};
+use glean_sim::{Guest, Link, World, seeds_from};
 use glean_types::JobId;
 
 /// What one job came to.
@@ -40,21 +40,13 @@ struct Outcome {
 
 fn crowd(seed: u64, machines: u64) -> World {
     let guest = Guest { fuel_min: 10_000_000_000, fuel_max: 30_000_000_000, ..Guest::default() };
-    let mut world = World::new(seed)
+    World::new(seed)
         .funds(100 * machines)
         .providers(machines as usize)
         .guest(guest)
         .link(Link::rough())
-        .clocks_off_by(3_600_000);
-    for n in 0..villains(machines) {
-        world = match n % 4 {
-            0 => world.villain(n, Liar::one_in(3)),
-            1 => world.villain(n, Vanisher::new()),
-            2 => world.villain(n, Forger::new()),
-            _ => world.villain(n, Haggler::new()),
-        };
-    }
-    world
+        .clocks_off_by(3_600_000)
+        .mixed_villains(villains(machines))
 }
 
 fn villains(machines: u64) -> usize {

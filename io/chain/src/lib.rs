@@ -26,8 +26,11 @@ mod pool;
 mod rpc;
 mod states;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use block::{BlockError, SealedBlock, Transaction};
+pub use engine::{CommitteeError, Validator};
 pub use rpc::{HttpError, HttpServer, RpcHandler};
 
 use std::fs::{File, TryLockError};
@@ -40,7 +43,7 @@ use alloy_primitives::{Address, B256, U256};
 use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
-use engine::{Engine, EngineConfig};
+use engine::{Committee, Engine, EngineConfig};
 use keeper::{Keeper, KeeperError};
 use store::Store;
 
@@ -60,15 +63,6 @@ pub struct ChainConfig {
     pub validators: Vec<Validator>,
     /// The secp256k1 secret that signs faucet grants; `None` on networks without a faucet.
     pub faucet_key: Option<Zeroizing<[u8; 32]>>,
-}
-
-/// One who votes on blocks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validator {
-    /// Its secp256r1 public key, compressed: 33 bytes. See [`validator_public_key`].
-    pub key: Vec<u8>,
-    /// Where it listens for the others.
-    pub addr: SocketAddr,
 }
 
 /// The public half of a validator's secret, compressed; `None` when the secret is not a scalar of the curve.
@@ -118,6 +112,11 @@ pub enum OpenError {
     /// A secret is not a valid key.
     #[error("the {0} key is not valid\nhint: a key is 32 bytes, neither zero nor above the order of its curve")]
     BadKey(&'static str),
+    /// Who votes cannot vote together.
+    #[error(
+        "the validators of this network cannot be used: {0}\nhint: name each validator once, and this node among them"
+    )]
+    Validators(#[from] CommitteeError),
     /// The faucet key is another account's.
     #[error(
         "the faucet key belongs to {found}, the genesis names {expected}\nhint: restore the faucet key that the network was made with"
@@ -161,8 +160,7 @@ pub struct FinalBlock {
 /// is proposed, signed or written.
 pub struct Still {
     dir: PathBuf,
-    secret: Zeroizing<[u8; 32]>,
-    validators: Vec<Validator>,
+    committee: Committee,
     keeper: Arc<Keeper>,
     rpc: RpcHandler,
     lock: File,
@@ -178,11 +176,12 @@ impl Still {
             None => validator_key(&dir)?,
         };
         let public = engine::public_key(&secret).ok_or(OpenError::BadKey("validator"))?;
+        let committee = engine::committee(&secret, &config.validators).ok_or(OpenError::BadKey("validator"))??;
         let store = Store::open(&dir).map_err(|error| OpenError::Store(error.to_string()))?;
         let keeper = Keeper::open(store, config.genesis, &public);
         let keeper = Arc::new(keeper.map_err(|error| open_error(&dir, error))?);
         let rpc = RpcHandler::new(keeper.clone(), config.faucet_key)?;
-        Ok(Self { dir, secret, validators: config.validators, keeper, rpc, lock })
+        Ok(Self { dir, committee, keeper, rpc, lock })
     }
 
     /// The JSON-RPC interface.
@@ -213,15 +212,8 @@ impl Chain {
     /// Like [`Chain::open`], with another length of a consensus_epoch than the usual 16,384 blocks. It must be the
     /// same on every node of a network and at every start.
     pub fn open_with_epochs(config: ChainConfig, epoch_blocks: NonZeroU64) -> Result<Self, OpenError> {
-        let Still { dir, secret, validators, keeper, rpc, lock } = Still::open(config)?;
-        let company = validators.into_iter().map(|validator| (validator.key, validator.addr)).collect::<Vec<_>>();
-        let engine = EngineConfig {
-            dir: dir.join("engine"),
-            secret,
-            epoch_blocks,
-            keeper: keeper.clone(),
-            validators: (!company.is_empty()).then_some(company),
-        };
+        let Still { dir, committee, keeper, rpc, lock } = Still::open(config)?;
+        let engine = EngineConfig { dir: dir.join("engine"), epoch_blocks, keeper: keeper.clone(), committee };
         let engine = Engine::start(engine).map_err(io_error(&dir))?;
         Ok(Self { keeper, engine: Some(engine), rpc, _lock: lock })
     }

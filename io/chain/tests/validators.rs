@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::*;
-use glean_chain::{Chain, ChainConfig, RpcHandler, Validator, validator_public_key};
+use glean_chain::{Chain, ChainConfig, CommitteeError, OpenError, RpcHandler, Validator, validator_public_key};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -43,12 +43,21 @@ fn open_one(dir: &Path, number: u8, validators: &[Validator]) -> Chain {
 async fn send(rpc: &RpcHandler, nonce: u64) -> Duration {
     let start = Instant::now();
     let raw = hex_of(&transfer(&key(1), nonce, key(2).address()));
-    let hash = result(rpc, "eth_sendRawTransaction", json!([raw])).await;
-    while result(rpc, "eth_getTransactionReceipt", json!([hash])).await.is_null() {
-        assert!(start.elapsed() < PATIENCE, "transaction {nonce} is not final");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    result(rpc, "eth_sendRawTransactionSync", json!([raw, "0xea60"])).await;
     start.elapsed()
+}
+
+/// Until a validator has this block.
+async fn reach(chain: &Chain, height: u64) {
+    let mut finals = chain.subscribe();
+    let reached = async {
+        while chain.head().number() < height {
+            // One that fell behind is told so, and looks again.
+            let _ = finals.recv().await;
+        }
+    };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    assert!(reached.is_ok(), "still at {} of {height}", chain.head().number());
 }
 
 fn percentile(took: &mut [Duration], percent: usize) -> u128 {
@@ -88,10 +97,7 @@ async fn any_one_of_four_may_go_and_come_back() {
         let start = Instant::now();
         let back = open_one(dir.path(), gone, &validators);
         let target = chains[usize::from(other)].as_ref().expect("it is there").head().number();
-        while back.head().number() < target {
-            assert!(start.elapsed() < PATIENCE, "validator {gone} is at {} of {target}", back.head().number());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        reach(&back, target).await;
         println!(
             "without validator {gone}: final after p50 {} ms, p99 {} ms; back and level after {} ms",
             percentile(&mut took, 50),
@@ -112,4 +118,23 @@ async fn any_one_of_four_may_go_and_come_back() {
         assert_eq!(*chain.failure().borrow(), None);
         chain.close().await;
     }
+}
+
+#[test]
+fn who_cannot_vote_together_is_told_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |change: fn(&mut Vec<Validator>)| {
+        let mut validators = validators();
+        change(&mut validators);
+        let config = ChainConfig { validator_key: Some(secret(0)), validators, ..config(dir.path()) };
+        match Chain::open(config) {
+            Err(OpenError::Validators(why)) => why,
+            other => panic!("{:?}", other.err()),
+        }
+    };
+    assert_eq!(refused(|all| all[1].key = vec![7; 33]), CommitteeError::Key);
+    assert_eq!(refused(|all| all[1].key.truncate(32)), CommitteeError::Key);
+    assert_eq!(refused(|all| all[1] = all[2].clone()), CommitteeError::Twice);
+    assert_eq!(refused(|all| drop(all.remove(0))), CommitteeError::NotOurs);
+    assert_eq!(refused(|all| *all = vec![all[0].clone(); 33]), CommitteeError::TooMany(33));
 }

@@ -10,7 +10,7 @@ use crate::guest::Guest;
 use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::link::Link;
-use crate::villains::Villain;
+use crate::villains::{Forger, Haggler, Liar, Vanisher, Villain};
 
 impl World {
     /// Adds providers: four slots each, speeds and clocks that differ.
@@ -48,6 +48,19 @@ impl World {
     /// Makes provider `n` (from 0) a villain.
     pub fn villain(mut self, n: usize, villain: Box<dyn Villain>) -> World {
         self.hosts[n + 1].villain = Some(villain);
+        self
+    }
+
+    /// Makes the first so many providers villains, by turns of four kinds.
+    pub fn mixed_villains(mut self, count: usize) -> World {
+        for n in 0..count {
+            self = match n % 4 {
+                0 => self.villain(n, Liar::one_in(3)),
+                1 => self.villain(n, Vanisher::new()),
+                2 => self.villain(n, Forger::new()),
+                _ => self.villain(n, Haggler::new()),
+            };
+        }
         self
     }
 

@@ -7,7 +7,8 @@
 //! Votes are secp256r1 signatures: attributable, and the EVM verifies them cheaply (P256VERIFY), so a future
 //! contract can slash a double vote without a new precompile.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use commonware_codec::{Copying, DecodeExt, Encode};
@@ -17,6 +18,7 @@ use commonware_cryptography::Signer;
 use commonware_cryptography::certificate::{Provider, Scoped};
 use commonware_cryptography::secp256r1::standard::PrivateKey;
 use commonware_math::algebra::Random;
+use commonware_utils::NZUsize;
 use commonware_utils::ordered::BiMap;
 
 /// A validator's public key; also its identity on the validators' network.
@@ -25,27 +27,85 @@ pub(super) type PublicKey = commonware_cryptography::secp256r1::standard::Public
 /// How votes are signed and certificates checked.
 pub(super) type Scheme = secp256r1::Scheme<PublicKey>;
 
+/// Validators of one epoch. It sizes queues, so it is a limit, not a wish.
+pub(super) const PEERS_MAX: NonZeroUsize = NZUsize!(32);
 /// Separates our votes from every other use of the key.
 const NAMESPACE: &[u8] = b"gleaner/ledger/1";
 
 /// The committees of all epochs, and our own key in them.
 #[derive(Clone)]
-pub(super) struct Committee {
+pub(crate) struct Committee {
     key: PrivateKey,
     members: Arc<[Member]>,
 }
 
-/// Who votes, and where it listens.
+/// One who votes on blocks, as whoever starts a network names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validator {
+    /// Its secp256r1 public key, compressed: 33 bytes. See [`validator_public_key`](crate::validator_public_key).
+    pub key: Vec<u8>,
+    /// Where it listens for the others.
+    pub addr: SocketAddr,
+}
+
+/// The same, understood.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) key: PublicKey,
     pub(super) addr: SocketAddr,
 }
 
+/// Why nobody can vote together like this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitteeError {
+    /// A key is none.
+    #[error("a validator's key is not a point of secp256r1, compressed to 33 bytes")]
+    Key,
+    /// One is named twice.
+    #[error("a validator's key is named twice")]
+    Twice,
+    /// This node is not named.
+    #[error("this node's own key is not among them")]
+    NotOurs,
+    /// More than messages can be kept for.
+    #[error("there are {0} validators, at most {PEERS_MAX} are possible")]
+    TooMany(usize),
+}
+
 impl Committee {
-    /// The committee of these members in the eyes of one of them, or of a bystander.
-    pub(super) fn new(key: PrivateKey, members: Vec<Member>) -> Self {
-        Self { key, members: members.into() }
+    /// The committee of these validators in the eyes of the one whose key this is; of none: of that one alone.
+    pub(super) fn new(key: PrivateKey, validators: &[Validator]) -> Result<Self, CommitteeError> {
+        let me = Member { key: key.public_key(), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
+        if validators.is_empty() {
+            return Ok(Self { key, members: [me].into() });
+        }
+        if validators.len() > PEERS_MAX.get() {
+            return Err(CommitteeError::TooMany(validators.len()));
+        }
+        let mut members: Vec<Member> = Vec::with_capacity(validators.len());
+        for Validator { key, addr } in validators {
+            let key = PublicKey::decode(Copying(&key[..])).map_err(|_| CommitteeError::Key)?;
+            if members.iter().any(|member| member.key == key) {
+                return Err(CommitteeError::Twice);
+            }
+            members.push(Member { key, addr: *addr });
+        }
+        match members.iter().any(|member| member.key == me.key) {
+            true => Ok(Self { key, members: members.into() }),
+            false => Err(CommitteeError::NotOurs),
+        }
+    }
+
+    /// Where we listen; port 0 where nobody else votes: the system picks.
+    pub(super) fn listen(&self) -> SocketAddr {
+        let me = self.me();
+        let ours = self.members.iter().find(|member| member.key == me);
+        ours.expect("we are a member").addr
+    }
+
+    /// Our signing key.
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
     }
 
     /// Our identity.
@@ -79,11 +139,6 @@ impl Provider for Committee {
     fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
         Some(Scoped::scheme(Arc::new(self.scheme(epoch))))
     }
-}
-
-/// Reads a validator's public key, compressed; `None` when the bytes are not a point of the curve.
-pub(super) fn decode_public(key: &[u8]) -> Option<PublicKey> {
-    PublicKey::decode(Copying(key)).ok()
 }
 
 /// Reads a validator's secret; `None` when the bytes are not a scalar of the curve.

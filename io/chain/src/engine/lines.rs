@@ -1,7 +1,7 @@
 //! The lines between validators: one channel for each kind of message, each narrowed to what it carries.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use commonware_consensus::types::Epoch;
@@ -18,26 +18,22 @@ use commonware_stream::{
 use commonware_utils::ordered::Map;
 use commonware_utils::{NZU32, NZUsize};
 
-use super::committee::{Member, PublicKey};
+use super::committee::{Committee, Member, PEERS_MAX, PublicKey};
 use super::ground::Ground;
 use crate::block::BLOCK_BYTES_MAX;
 
-/// Identities per peer set. It sizes queues, so it is a limit, not a wish.
-pub(super) const PEERS_MAX: NonZeroUsize = NZUsize!(32);
 /// Messages that wait for one of the engine's actors.
 pub(super) const MAILBOX_SIZE: NonZeroUsize = NZUsize!(256);
 /// Largest message: a block and the certificate that travels with it.
 pub(super) const MESSAGE_BYTES_MAX: u32 = BLOCK_BYTES_MAX as u32 + 64 * 1024;
 
-/// Sending and receiving half of each channel.
-pub(super) struct Channels<S, R> {
-    pub(super) votes: (S, R),
-    pub(super) certificates: (S, R),
-    pub(super) resolver: (S, R),
-    pub(super) blocks: (S, R),
-    pub(super) fetches: (S, R),
-    pub(super) transactions: (S, R),
-}
+/// Sending and receiving half of each channel, by its number on the wire: see [`CHANNELS`].
+pub(super) type Channels<S, R> = [(S, R); CHANNELS.len()];
+
+/// What a validator may send its peers a second, by channel: votes, certificates, questions for certificates, blocks,
+/// questions for blocks, and transactions, which come one by one.
+pub(super) const CHANNELS: [NonZeroU32; 6] =
+    [NZU32!(128), NZU32!(128), NZU32!(128), NZU32!(128), NZU32!(128), NZU32!(2_048)];
 
 /// How the members of an epoch reach each other.
 pub(super) trait Lines<E: Ground>: Send + Sync + Sized {
@@ -58,26 +54,16 @@ pub(super) trait Lines<E: Ground>: Send + Sync + Sized {
 pub(super) type Opened<E, L> =
     (<L as Lines<E>>::Peers, <L as Lines<E>>::Blocker, Channels<<L as Lines<E>>::Sender, <L as Lines<E>>::Receiver>);
 
-/// What a validator may send its peers a second, by channel, in the channels' order.
-pub(super) fn quota() -> Quota {
-    Quota::per_second(NZU32!(128))
-}
-
-/// Transactions come one by one.
-pub(super) fn transactions_quota() -> Quota {
-    Quota::per_second(NZU32!(2_048))
-}
-
 /// The real ones: authenticated and encrypted TCP.
 pub(super) struct Tcp {
-    pub(super) key: PrivateKey,
-    pub(super) listen: SocketAddr,
+    key: PrivateKey,
+    listen: SocketAddr,
 }
 
 impl Tcp {
-    /// With a committee of one there are no peers, and the system picks a loopback port.
-    pub(super) fn alone(key: PrivateKey) -> Self {
-        Self { key, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    /// Those of the committee's member that we are.
+    pub(super) fn of(committee: &Committee) -> Self {
+        Self { key: committee.key().clone(), listen: committee.listen() }
     }
 
     fn config(&self) -> lookup::Config<Cups<Sake<PrivateKey>, ChaCha20Poly1305>> {
@@ -122,16 +108,11 @@ impl Lines<Runtime> for Tcp {
         let peers: Map<PublicKey, Address> =
             peers.collect::<Vec<_>>().try_into().expect("members of an epoch are distinct");
         let _ = oracle.track(epoch.get(), peers);
-        let mut next = 0..;
-        let mut register = |quota| network.register(next.next().expect("there are few"), quota);
-        let channels = Channels {
-            votes: register(quota()),
-            certificates: register(quota()),
-            resolver: register(quota()),
-            blocks: register(quota()),
-            fetches: register(quota()),
-            transactions: register(transactions_quota()),
-        };
+        let mut number = 0..;
+        let channels = CHANNELS.map(|rate| {
+            let number = number.next().expect("there are few");
+            network.register(number, Quota::per_second(rate))
+        });
         network.start();
         (oracle.clone(), oracle, channels)
     }

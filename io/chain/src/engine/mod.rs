@@ -25,7 +25,6 @@ mod session;
 #[cfg(test)]
 mod sim;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -37,11 +36,10 @@ use commonware_runtime::tokio::{Config as RuntimeConfig, Runner};
 use commonware_runtime::{Runner as _, Spawner, Supervisor};
 use commonware_utils::NZU64;
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use app::{Final, write_finals};
-use committee::{Committee, Member};
-pub(crate) use committee::{new_secret, public_key};
+pub(crate) use committee::{Committee, new_secret, public_key};
+pub use committee::{CommitteeError, Validator};
 use ground::Pace;
 use lines::Tcp;
 use session::{End, STOP_GRACE, Session};
@@ -58,11 +56,15 @@ const RECOVERY_PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// What the engine needs to run.
 pub(crate) struct EngineConfig {
     pub(crate) dir: PathBuf,
-    pub(crate) secret: Zeroizing<[u8; 32]>,
     pub(crate) epoch_blocks: NonZeroU64,
     pub(crate) keeper: Arc<Keeper>,
-    /// Who votes, by compressed public key, and where each listens; `None`: this node alone.
-    pub(crate) validators: Option<Vec<(Vec<u8>, SocketAddr)>>,
+    /// Who votes.
+    pub(crate) committee: Committee,
+}
+
+/// Who votes, in the eyes of the validator whose secret this is; `None` when it is not a scalar of the curve.
+pub(crate) fn committee(secret: &[u8; 32], validators: &[Validator]) -> Option<Result<Committee, CommitteeError>> {
+    committee::decode_key(secret).map(|key| Committee::new(key, validators))
 }
 
 /// The running engine. Dropping it asks the thread to stop without waiting.
@@ -102,10 +104,7 @@ impl Drop for Engine {
 
 /// Runs session after session; a panic of the engine (a failed fsync, for one) becomes the node's failure.
 fn supervise(config: &EngineConfig, stopped: &watch::Receiver<bool>) {
-    let Some((committee, lines)) = company(config) else {
-        config.keeper.fail("a validator's key is not valid".into());
-        return;
-    };
+    let lines = Tcp::of(&config.committee);
     let (finals, queue) = mpsc::unbounded_channel();
     let (height, height_seen) = watch::channel(config.keeper.head_number());
     let keeper = config.keeper.clone();
@@ -114,7 +113,7 @@ fn supervise(config: &EngineConfig, stopped: &watch::Receiver<bool>) {
         .spawn(move || futures::executor::block_on(write_finals(keeper, queue, height)));
     match writer {
         Ok(writer) => {
-            run_sessions(config, stopped, &committee, &lines, &finals, &height_seen);
+            run_sessions(config, stopped, &lines, &finals, &height_seen);
             drop(finals);
             // A panic of the writer has already stopped the engine.
             let _ = writer.join();
@@ -126,7 +125,6 @@ fn supervise(config: &EngineConfig, stopped: &watch::Receiver<bool>) {
 fn run_sessions(
     config: &EngineConfig,
     stopped: &watch::Receiver<bool>,
-    committee: &Committee,
     lines: &Tcp,
     finals: &mpsc::UnboundedSender<Final>,
     height: &watch::Receiver<u64>,
@@ -136,7 +134,7 @@ fn run_sessions(
     loop {
         let session = Session {
             keeper: config.keeper.clone(),
-            committee: committee.clone(),
+            committee: config.committee.clone(),
             epoch_blocks: config.epoch_blocks,
             pace: if hurried { Pace::Hurried } else { Pace::Patient },
             patience,
@@ -174,24 +172,6 @@ fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()))
         .unwrap_or_else(|| "unknown panic".to_string())
-}
-
-/// Who votes, and how we reach them.
-fn company(config: &EngineConfig) -> Option<(Committee, Tcp)> {
-    let key = committee::decode_key(&config.secret)?;
-    let mut lines = Tcp::alone(key.clone());
-    let alone = Committee::new(key.clone(), Vec::new());
-    let Some(validators) = &config.validators else {
-        let me = Member { key: alone.me(), addr: lines.listen };
-        return Some((Committee::new(key, vec![me]), lines));
-    };
-    let member =
-        |(key, addr): &(Vec<u8>, SocketAddr)| Some(Member { key: committee::decode_public(key)?, addr: *addr });
-    let members: Vec<Member> = validators.iter().map(member).collect::<Option<_>>()?;
-    if let Some(me) = members.iter().find(|member| member.key == alone.me()) {
-        lines.listen = me.addr;
-    }
-    Some((Committee::new(key, members), lines))
 }
 
 /// Runs one session on a runtime of its own.

@@ -31,7 +31,7 @@ use super::codec;
 use super::committee::{Committee, PublicKey, Scheme};
 use super::gossip::gossip;
 use super::ground::{Ground, Pace};
-use super::lines::{Channels, Lines, MAILBOX_SIZE};
+use super::lines::{Lines, MAILBOX_SIZE};
 use crate::block::SealedBlock;
 
 const PAGE_BYTES: NonZeroU16 = NZU16!(4_096);
@@ -64,7 +64,7 @@ impl Plan {
         let me = committee.me();
         let page_cache = CacheRef::new(PAGE_BYTES, PAGE_CACHE_PAGES);
         let (peers, blocker, channels) = lines.open(context.child("network"), epoch, committee.at(epoch)).await;
-        let Channels { votes, certificates, resolver, blocks, fetches, transactions } = channels;
+        let [votes, certificates, resolver, blocks, fetches, transactions] = channels;
         gossip(context.child("gossip"), app.keeper.clone(), transactions);
         let backfill = backfill::init(
             context.child("backfill"),

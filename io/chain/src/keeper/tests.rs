@@ -1,51 +1,15 @@
 //! Candidates, final blocks and what stops them.
 
 use super::*;
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718 as _;
-use alloy_primitives::{Address, Signature, TxKind};
-use glean_types::AccountKey;
-
-fn key() -> AccountKey {
-    AccountKey::from_bytes(&[1; 32]).expect("a scalar")
-}
-
-fn genesis() -> Genesis {
-    Genesis {
-        chain_id: 5,
-        timestamp: 0,
-        gas_limit: 30_000_000,
-        base_fee_per_gas: 1_000,
-        owner: Address::repeat_byte(1),
-        fee_recipient: Address::repeat_byte(2),
-        fee_bps: 0,
-        grace_s: 60,
-        gln: BTreeMap::from([(key().address(), U256::from(u64::MAX))]),
-        dollars: BTreeMap::new(),
-        minters: BTreeMap::new(),
-        faucet: None,
-    }
-}
+use crate::testing::{NOBODY, genesis, transfer};
 
 fn keeper(dir: &std::path::Path) -> Keeper {
     let store = Store::open(dir).expect("opens");
-    Keeper::open(store, genesis(), b"me").expect("opens")
+    Keeper::open(store, genesis(1), b"me").expect("opens")
 }
 
 fn send(keeper: &Keeper, nonce: u64) {
-    let tx = TxEip1559 {
-        chain_id: 5,
-        nonce,
-        gas_limit: 21_000,
-        max_fee_per_gas: 10_000,
-        to: TxKind::Call(Address::repeat_byte(9)),
-        value: U256::from(1),
-        ..TxEip1559::default()
-    };
-    let raw = key().sign(&tx.signature_hash()).0;
-    let signature = Signature::from_raw_array(&raw).expect("65 bytes");
-    let raw = TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718();
-    keeper.submit(&raw).expect("fits");
+    keeper.submit(&transfer(0, nonce)).expect("fits");
 }
 
 #[test]
@@ -62,7 +26,7 @@ fn a_candidate_stands_on_unfinalised_ancestors() {
     keeper.finalize(&first).expect("ignores what is written");
     assert_eq!(keeper.head().hash(), second.hash());
     assert!(keeper.pool().is_empty());
-    let paid = keeper.latest().account(Address::repeat_byte(9)).expect("reads").expect("is there");
+    let paid = keeper.latest().account(NOBODY).expect("reads").expect("is there");
     assert_eq!(paid.balance, U256::from(2));
 }
 

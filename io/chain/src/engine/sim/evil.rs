@@ -8,7 +8,7 @@ use commonware_consensus::simplex::mocks::{conflicter, impersonator, nuller, nul
 use commonware_consensus::types::{Epoch, ViewDelta};
 use commonware_cryptography::Sha256;
 use commonware_p2p::simulated::{
-    self, Control, Manager, Oracle, Receiver, SplitForwarder, SplitOrigin, SplitSender, SplitTarget,
+    Control, Manager, Oracle, Receiver, SplitForwarder, SplitOrigin, SplitSender, SplitTarget,
 };
 use commonware_p2p::{Message, Recipients};
 use commonware_runtime::deterministic::Context;
@@ -43,7 +43,8 @@ impl Evil {
     /// Lets it loose in the first epoch, in the place of one validator.
     pub(super) async fn start(self, context: &Context, committee: &Committee, lines: &Simulated) -> Handle<()> {
         let epoch = Epoch::zero();
-        let votes = mux(context, "votes", lines.channels().await.votes, epoch).await;
+        let [votes, ..] = lines.channels().await;
+        let votes = mux(context, "votes", votes, epoch).await;
         let scheme = committee.scheme(epoch);
         let context = context.child("evil");
         // Its digests are of another kind than ours and look the same on the wire: 32 bytes.
@@ -120,37 +121,16 @@ impl World {
             [false, false] => SplitTarget::None,
         };
         let lines = self.lines(node);
-        let whole = lines.channels().await;
-        let split = |(sender, receiver): (simulated::Sender<_, _>, Receiver<_>)| {
-            let (first, second) = sender.split_with(forward.clone());
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for (sender, receiver) in lines.channels().await {
+            let (says, says_too) = sender.split_with(forward.clone());
             let (hears, hears_too) = receiver.split_with(self.context.child("split"), route.clone());
-            ((first, hears), (second, hears_too))
-        };
-        let Channels { votes, certificates, resolver, blocks, fetches, transactions } = whole;
-        let [votes, certificates, resolver, blocks, fetches, transactions] =
-            [votes, certificates, resolver, blocks, fetches, transactions].map(split);
-        let half = |channels| Half {
-            oracle: lines.oracle.clone(),
-            me: lines.me.clone(),
-            channels: Mutex::new(Some(channels)),
-        };
-        [
-            half(Channels {
-                votes: votes.0,
-                certificates: certificates.0,
-                resolver: resolver.0,
-                blocks: blocks.0,
-                fetches: fetches.0,
-                transactions: transactions.0,
-            }),
-            half(Channels {
-                votes: votes.1,
-                certificates: certificates.1,
-                resolver: resolver.1,
-                blocks: blocks.1,
-                fetches: fetches.1,
-                transactions: transactions.1,
-            }),
-        ]
+            first.push((says, hears));
+            second.push((says_too, hears_too));
+        }
+        [first, second].map(|half| {
+            let channels = half.try_into().unwrap_or_else(|_| unreachable!("as many as there are"));
+            Half { oracle: lines.oracle.clone(), me: lines.me.clone(), channels: Mutex::new(Some(channels)) }
+        })
     }
 }

@@ -12,34 +12,32 @@
 mod evil;
 mod tests;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718 as _;
-use alloy_primitives::{Address, B256, Signature, TxKind, U256};
+use alloy_primitives::B256;
+use commonware_codec::Encode as _;
 use commonware_consensus::types::Epoch;
 use commonware_cryptography::Signer as _;
 use commonware_cryptography::secp256r1::standard::PrivateKey;
 use commonware_p2p::simulated::{self, Link, Network, Oracle};
 use commonware_runtime::deterministic::Context;
-use commonware_runtime::{Clock as _, Handle, Spawner as _, Supervisor as _};
+use commonware_runtime::{Clock as _, Handle, Quota, Spawner as _, Supervisor as _};
 use commonware_utils::{NZUsize, Probability};
-use glean_ledger::{Genesis, State as _};
-use glean_types::AccountKey;
+use glean_ledger::State as _;
 use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 
 use super::app::write_finals;
-use super::committee::{Committee, Member, PublicKey, decode_key};
+use super::committee::{Committee, Member, PEERS_MAX, PublicKey, Validator, decode_key};
 use super::ground::Pace;
-use super::lines::{Channels, Lines, MESSAGE_BYTES_MAX, Opened, PEERS_MAX, quota, transactions_quota};
+use super::lines::{CHANNELS, Channels, Lines, MESSAGE_BYTES_MAX, Opened};
 use super::session::{End, Session};
 use crate::keeper::Keeper;
 use crate::store::Store;
+use crate::testing::{genesis, key, transfer};
 
 /// Validators of the networks here.
 const VALIDATORS: usize = 4;
@@ -47,48 +45,9 @@ const VALIDATORS: usize = 4;
 const CLIENTS: u8 = 4;
 /// After so long without a receipt a client asks another validator.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(3);
-const CHAIN_ID: u64 = 5;
 /// What the network is made to carry.
 const LATENCY: Duration = Duration::from_millis(25);
 const JITTER: Duration = Duration::from_millis(5);
-
-fn client_key(number: u8) -> AccountKey {
-    AccountKey::from_bytes(&[number + 1; 32]).expect("a scalar")
-}
-
-fn genesis() -> Genesis {
-    Genesis {
-        chain_id: CHAIN_ID,
-        timestamp: 0,
-        gas_limit: 30_000_000,
-        base_fee_per_gas: 1_000,
-        owner: Address::repeat_byte(1),
-        fee_recipient: Address::repeat_byte(2),
-        fee_bps: 0,
-        grace_s: 60,
-        gln: (0..CLIENTS).map(|n| (client_key(n).address(), U256::from(u64::MAX))).collect(),
-        dollars: BTreeMap::new(),
-        minters: BTreeMap::new(),
-        faucet: None,
-    }
-}
-
-/// The client's `nonce`th transaction: one wei to nobody.
-fn transfer(client: u8, nonce: u64) -> Vec<u8> {
-    let tx = TxEip1559 {
-        chain_id: CHAIN_ID,
-        nonce,
-        gas_limit: 21_000,
-        max_fee_per_gas: 1_000_000,
-        max_priority_fee_per_gas: 1,
-        to: TxKind::Call(Address::repeat_byte(9)),
-        value: U256::from(1),
-        ..TxEip1559::default()
-    };
-    let raw = client_key(client).sign(&tx.signature_hash()).0;
-    let signature = Signature::from_raw_array(&raw).expect("65 bytes");
-    TxEnvelope::Eip1559(tx.into_signed(signature)).encoded_2718()
-}
 
 /// Lines of the simulated network.
 #[derive(Clone)]
@@ -100,15 +59,11 @@ struct Simulated {
 impl Simulated {
     async fn channels(&self) -> Channels<simulated::Sender<PublicKey, Context>, simulated::Receiver<PublicKey>> {
         let control = self.oracle.control(self.me.clone());
-        let register = async |channel, quota| control.register(channel, quota).await.expect("the network lives");
-        Channels {
-            votes: register(0, quota()).await,
-            certificates: register(1, quota()).await,
-            resolver: register(2, quota()).await,
-            blocks: register(3, quota()).await,
-            fetches: register(4, quota()).await,
-            transactions: register(5, transactions_quota()).await,
+        let mut channels = Vec::with_capacity(CHANNELS.len());
+        for (number, rate) in (0..).zip(CHANNELS) {
+            channels.push(control.register(number, Quota::per_second(rate)).await.expect("the network lives"));
         }
+        channels.try_into().unwrap_or_else(|_| unreachable!("as many as there are"))
     }
 }
 
@@ -180,8 +135,9 @@ impl World {
 
     fn committee(&self, node: usize) -> Committee {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let members = self.keys.iter().map(|key| Member { key: key.public_key(), addr });
-        Committee::new(self.keys[node].clone(), members.collect())
+        let validator = |key: &PrivateKey| Validator { key: key.public_key().encode().to_vec(), addr };
+        let validators: Vec<_> = self.keys.iter().map(validator).collect();
+        Committee::new(self.keys[node].clone(), &validators).expect("four keys")
     }
 
     fn lines(&self, node: usize) -> Simulated {
@@ -313,12 +269,12 @@ fn forks(keepers: &[&Keeper]) -> Vec<u64> {
 
 fn keeper(key: &PrivateKey) -> Arc<Keeper> {
     let name = key.public_key().to_string();
-    Arc::new(Keeper::open(Store::in_memory(), genesis(), name.as_bytes()).expect("an empty store opens"))
+    Arc::new(Keeper::open(Store::in_memory(), genesis(CLIENTS), name.as_bytes()).expect("an empty store opens"))
 }
 
 /// Whether any of these has the transaction in a final block.
 fn is_final(keepers: &[Arc<Keeper>], client: u8, nonce: u64) -> bool {
-    let account = client_key(client).address();
+    let account = key(client).address();
     keepers.iter().any(|keeper| {
         let account = keeper.latest().account(account).expect("memory is no disk");
         account.is_some_and(|account| account.nonce > nonce)

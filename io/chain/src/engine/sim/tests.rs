@@ -133,6 +133,16 @@ impl World {
         fate.blocks = keepers[0].head_number();
     }
 
+    /// Clients send, trouble comes and goes; what these validators made of it, if all is as it must be.
+    async fn ordeal(&mut self, honest: &[usize]) -> Fate {
+        let mut receipts: Vec<_> = (0..CLIENTS).map(|n| self.client(n, self.keepers(honest))).collect();
+        let mut fate = Fate::default();
+        self.trouble(honest, &mut fate).await;
+        self.heal(honest, &mut receipts, &mut fate).await;
+        self.check(honest);
+        fate
+    }
+
     /// What must be true at every end.
     fn check(&self, honest: &[usize]) {
         let keepers = self.keepers(honest);
@@ -150,12 +160,7 @@ async fn honest_world(context: Context, arrive_percent: u64) -> Fate {
     let mut world = World::lay(context, ground).await;
     let all: Vec<usize> = (0..VALIDATORS).collect();
     world.start_all(&all);
-    let mut receipts: Vec<_> = (0..CLIENTS).map(|n| world.client(n, world.keepers(&all))).collect();
-    let mut fate = Fate::default();
-    world.trouble(&all, &mut fate).await;
-    world.heal(&all, &mut receipts, &mut fate).await;
-    world.check(&all);
-    fate
+    world.ordeal(&all).await
 }
 
 /// The same with one of them evil; the others crash, too.
@@ -166,12 +171,7 @@ async fn evil_world(context: Context, arrive_percent: u64, evil: Evil) -> Fate {
     let honest: Vec<usize> = (0..VALIDATORS).filter(|node| *node != liar).collect();
     world.start_all(&honest);
     let _evil = evil.start(&world.context, &world.committee(liar), &world.lines(liar)).await;
-    let mut receipts: Vec<_> = (0..CLIENTS).map(|n| world.client(n, world.keepers(&honest))).collect();
-    let mut fate = Fate::default();
-    world.trouble(&honest, &mut fate).await;
-    world.heal(&honest, &mut receipts, &mut fate).await;
-    world.check(&honest);
-    fate
+    world.ordeal(&honest).await
 }
 
 /// The same with twins in the place of one.
@@ -192,12 +192,7 @@ async fn twin_world(context: Context, arrive_percent: u64) -> Fate {
         let context = world.context.child("twin").with_attribute("number", number);
         twins.push(world.live(context, twin, keeper(&world.keys[twin]), lines, format!("twin{number}-")));
     }
-    let mut receipts: Vec<_> = (0..CLIENTS).map(|n| world.client(n, world.keepers(&honest))).collect();
-    let mut fate = Fate::default();
-    world.trouble(&honest, &mut fate).await;
-    world.heal(&honest, &mut receipts, &mut fate).await;
-    world.check(&honest);
-    fate
+    world.ordeal(&honest).await
 }
 
 /// Messages that arrive, of 100, by seed: between 70 and 100.
